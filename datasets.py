@@ -1,0 +1,514 @@
+"""What the scripts share: the data, cut into minibatches, and clear words when something is wrong.
+
+    data = load("mnist")                   # one row per example, images as uint8
+    for X, y in minibatches(data.X_train, data.y_train, 128, rng): ...   # batch last, float32
+
+Generated or built in: blobs, xor, moons, circles, spirals, sine, iris, digits.
+Downloaded on first use into data/ (or $DATASETS_DIR): mnist, fashion, kmnist, cats-dogs.
+Any other name is the path of a folder of pictures with one sub-folder per class.
+"""
+import argparse
+import ctypes
+import gzip
+import hashlib
+import http.client
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+import zlib
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+
+Data = namedtuple("Data", "name X_train y_train X_test y_test classes")
+Data.__doc__ += """
+
+X: one row per example; uint8 images (n, height, width), or float features (n, D).
+y: class numbers (n,), or float targets (n, 1). classes: their names; () in a regression."""
+
+
+class UserError(Exception):
+    """Something that the user can mend, told in one sentence."""
+
+
+class Unavailable(UserError):
+    """The data are not on disk and cannot be downloaded."""
+
+
+# --- Generated in the plane, and one curve --------------------------------------------------------------
+
+def split(name, X, y, classes, rng, held_out=0.2):
+    """Data with the share `held_out` of every class (of all examples in a regression) set aside as test."""
+    groups = [np.flatnonzero(y == k) for k in range(len(classes))] if classes else [np.arange(len(y))]
+    groups = [rng.permutation(rows) for rows in groups]
+    test = np.concatenate([rows[:round(len(rows) * held_out)] for rows in groups])
+    train = np.concatenate([rows[round(len(rows) * held_out):] for rows in groups])
+    return Data(name, X[train], y[train], X[test], y[test], classes)
+
+
+def _generated(name, rng, n=500):
+    """n points in the plane for each class, drawn as complex numbers; for `sine` a noisy curve."""
+    def noise(size):
+        return size * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
+
+    def angles(start, stop):
+        return rng.uniform(start, stop, n)
+
+    if name == "sine":
+        x = rng.uniform(-1, 1, (n, 1))
+        return split(name, x, np.sin(2 * np.pi * x) + 0.1 * rng.standard_normal((n, 1)), (), rng)
+    if name == "blobs":                                      # two slanted ellipses
+        ellipses = (1.5 * rng.standard_normal((2, n)) + 0.5j * rng.standard_normal((2, n))) * np.exp(0.5j)
+        clouds = [ellipses[0] - 0.9j, ellipses[1] + 0.9j]
+    elif name == "xor":
+        clouds = [noise(0.3) + corner * rng.choice([-1, 1], n) for corner in (1 + 1j, 1 - 1j)]
+    elif name == "moons":
+        clouds = [np.exp(1j * angles(0, np.pi)) - 0.5 - 0.25j, np.exp(1j * angles(-np.pi, 0)) + 0.5 + 0.25j]
+        clouds = [cloud + noise(0.12) for cloud in clouds]
+    elif name == "circles":
+        clouds = [radius * np.exp(1j * angles(0, 2 * np.pi)) + noise(0.1) for radius in (0.5, 1.2)]
+    elif name == "spirals":
+        turns = [np.sqrt(rng.uniform(0.02, 1, n)) for arm in range(3)]
+        clouds = [2 * t * np.exp(5j * t + 2j * np.pi * arm / 3) + noise(0.05) for arm, t in enumerate(turns)]
+    z = np.concatenate(clouds)
+    classes = ("A", "B", "C")[:len(clouds)]
+    X = np.stack([z.real, z.imag], axis=1)
+    return split(name, X, np.repeat(np.arange(len(clouds)), n), classes, rng)
+
+
+# --- Built in: Fisher's iris (1936), in tenths of a centimetre ------------------------------------------
+
+# Per flower: length and width of the sepal, length and width of the petal; 50 setosa, versicolor, virginica.
+_IRIS = """
+51351402493014024732130246311502503614025439170446341403503415024429140249311501543715024834160248301401
+43301101584012025744150454391304513514035738170351381503543417025137150446361002513317054834190250301602
+50341604523515025234140247321602483116025434150452411501554214024931150250321202553513024936140144301302
+51341502503513034523130344321302503516065138190448301403513816024632140253371502503314027032471464324515
+69314915552340136528461557284513633347164924331066294613522739145020351059304215602240106129471456293613
+67314414563045155827411062224515562539115932481861284013632549156128471264294313663044146828481467305017
+60294515572635105524381155243710582739126027511654304515603445166731471563234413563041135525401355264412
+61304614582640125023331056274213573042125729421362294313512530115728411363336025582751197130592163295618
+65305822763066214925451773296318672558187236612565325120642753196830552157255020582851246432532365305518
+77386722772669236022501569325723562849207728672063274918673357217232601862284818613049186428562172305816
+74286119793864206428562263285115612656147730612363345624643155186030481869315421673156246931512358275119
+68325923673357256730522363255019653052206234542359305118
+"""
+
+
+def _iris(name, rng):
+    digits = "".join(_IRIS.split())
+    X = np.array([int(digits[i:i + 2]) for i in range(0, len(digits), 2)]).reshape(150, 4) / 10
+    return split(name, X, np.repeat([0, 1, 2], 50), ("setosa", "versicolor", "virginica"), rng)
+
+
+# --- Built in: handwritten digits, drawn by code --------------------------------------------------------
+
+# The shapes that people give each digit. A shape is one or more pen strokes, split by commas. A stroke is
+# a row of points "column row" on a 10 x 10 grid, 00 at the top left. The pen runs smoothly through them: a
+# corner is where one stroke ends and another begins. A stroke that ends at its own first point is a ring.
+_STROKES = {
+    0: ["40 12 16 49 77 72 40", "50 32 26 49 67 63 50", "61 41 13 17 49 77 73 51", "50 12 06 49 97 83 50"],
+    1: ["40 44 49", "22 40, 40 44 49", "22 40, 40 44 49, 29 49 69"],
+    2: ["12 30 50 62 54 36 19, 19 49 79", "11 40 71 64 48 29 08 16 46 78 97", "11 40 70, 70 45 09, 09 48 79",
+        "22 40 61 53 36 18, 18 07 27 58 89", "31 50 62 55 39, 39 59 78", "01 30 51 54 27 09, 09 17 37 58 88",
+        "12 30 50 63 56 38 19 07 16 37 59 88"],
+    3: ["11 30 60 72 53 44, 44 65 77 69 39 17", "10 40 70, 70 44, 44 65 77 69 39 17",
+        "21 50 62 44, 44 66 58 29 09", "11 40 61 63 44 34 44 65 77 59 29 08",
+        "11 40 62 54 34, 34 64 76 58 29 08"],
+    4: ["20 13 15, 15 45 75, 60 54 59", "60 33 06, 06 46 86, 60 64 69", "10 13 25 55 74, 70 75 69",
+        "20 13 25 54, 80 54 39", "30 14, 14 44 64, 60 54 49"],
+    5: ["80 50 20, 20 14, 14 43 64 77 59 29 08", "20 14, 14 43 75 68 39 08, 21 51 80",
+        "80 41 23 44 65 57 39 08", "80 50 30, 30 24, 24 45 57 49 18", "81 31, 31 34, 34 64 77 59 29 17"],
+    6: ["50 23 06 18 49 67 55 35 17", "71 50 22 15 17 39 59 77 65 45 27", "30 13 16 29 69 87 75 46 28"],
+    7: ["11 41 71, 71 45 39", "13 11, 11 41 71, 71 54 39", "11 41 71, 71 45 39, 15 45 75", "11 40 71 54 39"],
+    8: ["61 40 21 23 44 66 68 49 28 26 44 63 61", "40 21 23 44 63 61 40, 44 26 28 49 68 66 44",
+        "71 40 22 44 66 58 39 18 26 44 80", "72 51 22 35 57 49 27 45 72", "70 41 23 45 57 49 28 36 54 82"],
+    9: ["71 50 21 13 25 45 63 71, 71 65 69", "72 50 21 13 35 54 72 65 58 39 18",
+        "62 40 21 23 44 63 61, 62 55 39", "60 31 13 24 53 71, 71 54 39", "61 40 22 34 53 61, 61 55 49"]}
+
+# A Catmull-Rom curve from the 2nd to the 3rd of four points: at time t they weigh [1 t t^2 t^3] @ this.
+_CATMULL_ROM = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+
+
+def _pen(shape, steps=12):
+    """A shape's points (P, 2) and two matrices (S, P) that make them the pen's S places and S moves."""
+    strokes = [stroke.split() for stroke in shape.split(",")]
+    names = sorted({name for stroke in strokes for name in stroke})     # strokes that meet share a point
+    t = (np.arange(steps) + 0.5)[:, None] / steps
+    place = np.hstack([t ** 0, t, t ** 2, t ** 3]) @ _CATMULL_ROM
+    move = np.hstack([0 * t, t ** 0, 2 * t, 3 * t ** 2]) @ _CATMULL_ROM / steps     # the derivative times dt
+    pieces = []                                                         # each chooses its four points, (4, P)
+    for s in strokes:
+        before, after = (s[-2], s[1]) if s[0] == s[-1] else (s[0], s[-1])           # only a ring goes on
+        s = [before] + s + [after]
+        for four in zip(s, s[1:], s[2:], s[3:]):
+            pieces.append(np.eye(len(names))[[names.index(name) for name in four]])
+    points = np.array([[int(column), int(row)] for column, row in names])
+    return points, np.vstack([place @ p for p in pieces]), np.vstack([move @ p for p in pieces])
+
+
+def _draw(rng, shape, count):
+    """`count` images (count, 28, 28) uint8 of one shape, each by another hand."""
+    def vary(low, high, rows=1, columns=1):
+        return rng.uniform(low, high, (count, rows, columns))
+
+    # Another hand: other points, a smooth warp (waves across the grid), another width, slant and turn.
+    points, places, moves = _pen(shape)
+    points = points - 4.5 + vary(-0.65, 0.65, *points.shape)            # 4.5 is the middle of the grid
+    points += vary(-1.4, 1.4, 1, 2) * np.sin(points @ vary(-0.6, 0.6, 2, 2) + vary(0, 2 * np.pi, 1, 2))
+    x, y = points[:, :, :1] * np.exp(vary(-0.4, 0.3)), points[:, :, 1:]
+    x = x - y * vary(-0.25, 0.65)                                       # y runs down: most lean to the right
+    turn = vary(-0.25, 0.25)
+    x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
+
+    # The pen's path (count, S, 1), as in MNIST: 20 pixels at its longest, the centre of mass in the middle.
+    length = np.hypot(moves @ x, moves @ y)                             # of path that each place stands for
+    x, y = places @ x, places @ y
+    pen = 0.7 * np.exp(vary(-0.4, 0.4))                                 # the pen's radius in pixels: a sigma
+    box = np.maximum(np.ptp(x, axis=1, keepdims=True), np.ptp(y, axis=1, keepdims=True))
+    scale = (20 - 3 * pen) / box                                        # ink spreads 1.5 sigma to each side
+    mass = length / length.sum(axis=1, keepdims=True)
+    x, y = (14 + scale * (v - (v * mass).sum(axis=1, keepdims=True)) for v in (x, y))
+
+    # Each place leaves a round drop of ink: a Gaussian across times one down. Drops add up; 1 is full.
+    pressure = np.exp(vary(0.5, 1.2))                                   # ink along the middle of a line
+    ink = pressure * scale * length / (pen * np.sqrt(2 * np.pi))
+    across, down = (np.exp(-((np.arange(28) - v) / pen) ** 2 / 2) for v in (x, y))  # (count, S, 28)
+    return (255 * np.minimum((ink * down).transpose(0, 2, 1) @ across, 1)).astype(np.uint8)
+
+
+def _digits(rng, n):
+    """n images (n, 28, 28) uint8 of handwritten digits and their labels (n,), as many of each digit."""
+    labels = rng.permutation(np.arange(n) % 10)
+    images, taste = np.empty((n, 28, 28), np.uint8), rng.random(n)      # taste chooses among the shapes
+    for digit, shapes in _STROKES.items():
+        for i, shape in enumerate(shapes):
+            mine = (labels == digit) & (np.floor(taste * len(shapes)) == i)
+            images[mine] = _draw(rng, shape, mine.sum())
+    return images, labels
+
+
+# --- Files: found in the data folder, or downloaded into it ---------------------------------------------
+
+_IDX = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
+        "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+_HDF5 = ("trainset.hdf5", "testset.hdf5")
+_DIGITS = tuple("0123456789")
+_CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+_KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+
+_FILES = {   # name: classes, mirrors (best first), MD5 of each file
+    "mnist": (_DIGITS, ("https://ossci-datasets.s3.amazonaws.com/mnist/",
+                        "https://storage.googleapis.com/cvdf-datasets/mnist/"), dict(zip(_IDX, (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c")))),
+    "fashion": (_CLOTHES, ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+                           "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"), dict(zip(_IDX, (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310")))),
+    "kmnist": (_KANA, ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+                       "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"), dict(zip(_IDX, (
+        "bdb82020997e1d708af4cf47b453dcf7", "e144d726b3acfaa3e44228e80efcd344",
+        "5c965bf0a639b31b8f53240b1b52f4d7", "7320c461ea6c1c855c0b718fb2a4b134")))),
+    "cats-dogs": (("cat", "dog"), (
+        "https://raw.githubusercontent.com/MachineLearnia/Deep-Learning-Youtube/main/datasets/",), dict(zip(_HDF5, (
+        "f6dedfbe05faf8c73544974308297ed2", "db20838b9630228d4a8c5ef19f4ae021")))),
+}
+
+
+def _download(url, path, md5):
+    """Fetch url to path. Incomplete bytes live in a temporary file: path appears only when all is well."""
+    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False)
+    try:
+        with file, urllib.request.urlopen(url, timeout=10) as response:
+            size, done, digest, start = int(response.headers.get("Content-Length") or 0), 0, hashlib.md5(), time.time()
+            while block := response.read(1 << 16):
+                file.write(block)
+                digest.update(block)
+                done += len(block)
+                _bar(f"downloading {path.name}", done, max(size, done), start)
+            _bar()
+        if done < size:
+            raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
+        if digest.hexdigest() != md5:
+            raise OSError(f"its {done:,} bytes have another checksum, perhaps it is a web page")
+        os.replace(file.name, path)
+    finally:
+        Path(file.name).unlink(missing_ok=True)
+
+
+def _find(name, file):
+    """The path of a file of a data set, downloaded on first use from the first mirror that has it whole."""
+    folder = Path(os.environ.get("DATASETS_DIR") or Path(__file__).parent / "data") / name
+    path, (_, mirrors, md5) = folder / file, _FILES[name]
+    if path.exists():
+        return path
+    failures = []
+    for mirror in mirrors:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _download(mirror + file, path, md5[file])
+            return path
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(f"{mirror.split('/')[2]}: {getattr(error, 'reason', None) or error}")
+    raise Unavailable(f"{name}: {file} is not in {folder} and cannot be downloaded ({'; '.join(failures)})")
+
+
+def _idx(path):
+    """The array in a gzipped IDX file: images (n, height, width) or labels (n,), uint8."""
+    try:
+        with gzip.open(path) as file:
+            raw = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}): delete it, to download it anew") from error
+    dimensions = 3 if "idx3" in path.name else 1
+    header = np.frombuffer(raw[:4 + 4 * dimensions], ">u4")
+    if len(raw) < 4 + 4 * dimensions or header[0] != 0x800 + dimensions or \
+            len(raw) != 4 + 4 * dimensions + math.prod(int(n) for n in header[1:]):
+        raise UserError(f"{path} is not a whole IDX file of {dimensions} dimensions: delete it, to download it anew")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(header[1:])
+
+
+def _hdf5(path, split):
+    """Images (n, 64, 64) uint8 and labels (n,) of `split` ("train" or "test") in an HDF5 file."""
+    try:
+        import h5py
+    except ImportError:
+        raise UserError(f"{path.name} needs the package h5py: pip install h5py") from None
+    try:
+        with h5py.File(path) as file:
+            return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel().astype(np.uint8)
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete it, to download it anew") from error
+
+
+def _downloaded(name):
+    """A data set of _FILES, its parts checked against each other."""
+    classes = _FILES[name][0]
+    paths = [_find(name, file) for file in _FILES[name][2]]
+    if name == "cats-dogs":
+        (X_train, y_train), (X_test, y_test) = _hdf5(paths[0], "train"), _hdf5(paths[1], "test")
+    else:
+        X_train, y_train, X_test, y_test = map(_idx, paths)
+    for X, y in (X_train, y_train), (X_test, y_test):
+        if len(X) != len(y) or len(y) == 0 or y.max() >= len(classes) or X.shape[1:] != X_train.shape[1:]:
+            raise UserError(f"{paths[0].parent}: images and labels do not belong together: delete them")
+    return Data(name, X_train, y_train.astype(np.int64), X_test, y_test.astype(np.int64), classes)
+
+
+def _folder(path, rng, size=64):
+    """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
+    from PIL import Image
+    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    images, labels = [], []
+    for k, name in enumerate(classes):
+        files = [f for f in sorted((path / name).iterdir()) if f.suffix.lower() in (".jpg", ".jpeg", ".png")]
+        if len(files) < 2:
+            raise UserError(f"{path / name} holds {len(files)} JPEG or PNG files: a class needs at least 2")
+        for file in files:
+            try:
+                images.append(np.asarray(Image.open(file).convert("L").resize((size, size))))
+            except OSError as error:
+                raise UserError(f"{file} is not a picture that can be read: {error}") from error
+        labels += [k] * len(files)
+    if len(classes) < 2:
+        raise UserError(f"{path} needs a sub-folder of pictures per class, at least 2; it has {len(classes)}")
+    return split(path.name, np.stack(images), np.array(labels), classes, rng)
+
+
+# --- What the scripts call ------------------------------------------------------------------------------
+
+_NAMES = ("blobs", "xor", "moons", "circles", "spirals", "sine", "iris", "digits", *_FILES)
+
+
+def load(name, seed=0, fallback=None):
+    """The data set of that name, or the pictures in the folder of that path, as a `Data`.
+
+    `seed` draws the generated sets and splits into train and test where no split is customary. If a download
+    fails, `fallback` names the set to use instead. Raises UserError with what is wrong and what to do."""
+    rng = np.random.default_rng(seed)
+    if name == "digits":
+        X, y = _digits(np.random.default_rng(0), 12_000)
+        return Data(name, X[:10_000], y[:10_000], X[10_000:], y[10_000:], _DIGITS)
+    if name == "iris":
+        return _iris(name, rng)
+    if name in _FILES:
+        try:
+            return _downloaded(name)
+        except Unavailable as error:
+            if not fallback:
+                raise
+            print(f"{error}; using {fallback} instead", flush=True)
+            return load(fallback, seed)
+    if name in _NAMES:
+        return _generated(name, rng)
+    if Path(name).is_dir():
+        return _folder(Path(name), rng)
+    raise UserError(f"no data set or folder of pictures is called {name}; there are: {', '.join(_NAMES)}")
+
+
+def batch_last(a):
+    """Rows of examples (N, ...) as the nets want them (..., N): uint8 images in [0, 1], numbers float32."""
+    a = np.ascontiguousarray(np.moveaxis(a, 0, -1))
+    if a.dtype == np.uint8:
+        return a * np.float32(1 / 255)
+    return a.astype(np.float32) if a.dtype.kind == "f" else a            # class numbers stay integers
+
+
+def minibatches(X, y, batch_size, rng=None, label=""):
+    """Yield all of X and y, (N, ...) each, in minibatches (..., N): shuffled by rng, if given.
+
+    With a label, a terminal shows a progress bar with the time left. The last minibatch may be smaller."""
+    order = np.arange(len(X)) if rng is None else rng.permutation(len(X))
+    start = time.time()
+    for i in range(0, len(X), batch_size):
+        rows = order[i:i + batch_size]
+        yield batch_last(X[rows]), batch_last(y[rows])
+        if label:
+            _bar(label, min(i + batch_size, len(X)), len(X), start)
+    if label:
+        _bar()
+
+
+def _bar(label="", done=0, total=1, start=0.0):
+    """Draw a progress bar over the current line of a terminal; without a label, wipe it away."""
+    if not sys.stdout.isatty():
+        return
+    width = shutil.get_terminal_size().columns - 1
+    left = (time.time() - start) * (total / max(done, 1) - 1)
+    room = max(width - len(label) - 14, 0)
+    full = round(room * done / total)
+    line = f"{label} [{'#' * full}{'.' * (room - full)}] {left:4.0f} s left" if label else ""
+    print(f"\r{line[:width]:{width}}\r", end="", flush=True)
+
+
+# --- What all scripts do alike: options, weights, figures, mistakes -------------------------------------
+
+def number(kind, low, high=math.inf):
+    """The type of an option: an int or a float, low <= value < high."""
+    def parse(text):
+        value = kind(text)
+        if not low <= value < high:
+            raise argparse.ArgumentTypeError(f"{text} is not in the range from {low:g} to {high:g}")
+        return value
+    parse.__name__ = kind.__name__                      # argparse says it where the text is no number at all
+    return parse
+
+
+def parser(script, about, default, others):
+    """An argument parser with the options that all scripts have; a mistake ends in one line, exit code 2."""
+    parser = argparse.ArgumentParser(script, description=about.split("\n")[0])
+    parser.error = lambda message: parser.exit(2, f"{script}: {message}\n")
+    option = parser.add_argument
+    option("--dataset", metavar="NAME", help=f"{default} (default), {others}")
+    option("--epochs", type=number(int, 0), metavar="N", help="passes over the training data (0: only test)")
+    option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few are noisy, many slow")
+    option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
+    option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
+    option("--save", metavar="FILE.npz", help="write the weights, named and shaped as in PyTorch")
+    option("--load", metavar="FILE.npz", help="start from these weights")
+    option("--figure", metavar="FILE.png", help="where the figure goes")
+    option("--no-show", action="store_true", help="save the figure, but open no window")
+    return parser
+
+
+def read_weights(path, state):
+    """Fill the arrays of `state`, by name, from an .npz file; UserError if names or shapes do not fit."""
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+    except Exception as error:                          # np.load raises half a dozen kinds
+        raise UserError(f"{path} holds no weights that can be read: {error}") from error
+    mine, theirs = ({name: a.shape for name, a in arrays_.items()} for arrays_ in (state, arrays))
+    if mine != theirs:
+        raise UserError(f"{path} has the weights of another net: {theirs} where this one has {mine}")
+    for name, array in arrays.items():
+        state[name][...] = array
+
+
+COLORS = np.array([[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167]]) / 255    # for all eyes
+
+
+def figure(layout, width, height):
+    """A figure, sized in inches, in the look of all scripts; and its panels by the letters of the layout."""
+    import matplotlib.pyplot as plt                     # here, so that the first line of output comes at once
+    plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+                         "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest"})
+    return plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained")
+
+
+def finish(fig, path, show):
+    """Save the figure; show it where there is a screen."""
+    import matplotlib.pyplot as plt
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    fig.savefig(path, dpi=100)
+    print(f"figure: {path}")
+    if show and fig.canvas.required_interactive_framework:
+        plt.show()
+    plt.close(fig)
+
+
+def tiles(images, columns):
+    """One sheet of many images (n, height, width), with gaps of a pixel."""
+    n, h, w = images.shape
+    rows = math.ceil(n / columns)
+    sheet = np.full((rows * columns, h + 1, w + 1), np.nan)
+    sheet[:n, :h, :w] = images
+    return sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
+
+
+def plot_curves(loss, score, history, name):
+    """Curves of train and test in two panels, from rows (train loss, train score, test loss, test score)."""
+    for ax, column, title in (loss, 0, "loss"), (score, 1, name):
+        for offset, label in (0, "train"), (2, "test"):
+            ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label)
+        ax.set(title=title, xlabel="epoch")
+        ax.legend()
+
+
+def plot_confusion(ax, y, said, classes):
+    """How many examples of each class were taken for each class; the colour shows the mistakes."""
+    K = len(classes)
+    counts = np.bincount(y * K + said, minlength=K * K).reshape(K, K)
+    ax.imshow(counts * (1 - np.eye(K)), cmap="Oranges")
+    for (row, column), count in np.ndenumerate(counts):
+        ax.text(column, row, count or "", ha="center", va="center", fontsize=8)
+    ax.set(title="test examples", xlabel="said", ylabel="true", xticks=range(K), yticks=range(K))
+    ax.set_xticklabels(classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+    ax.set_yticklabels(classes)
+
+
+def plot_mistakes(ax, images, y, P, classes):
+    """The twelve images (n, h, w) to whose true class the probabilities P (K, n) give least."""
+    worst = np.argsort(P[y, np.arange(len(y))])[:12]
+    ax.imshow(tiles(images[worst], 12), cmap="gray")
+    for i, n in enumerate(worst):
+        said = P[:, n].argmax()
+        ax.text((i + 0.5) / 12, 1.02, f"{classes[y[n]]}: said {classes[said]}\n{100 * P[said, n]:.1f} %",
+                transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
+    ax.axis("off")
+
+
+def run(main):
+    """Run a script's main: what the user can mend ends in one line on stderr, not in a traceback."""
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:                             # our reader, `head` perhaps, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (UserError, OSError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+try:    # Linux: let the C library keep freed memory, so that the arrays of the next step need no new pages
+    ctypes.CDLL("libc.so.6").mallopt(-3, 32 << 20)      # M_MMAP_THRESHOLD
+    ctypes.CDLL("libc.so.6").mallopt(-1, 512 << 20)     # M_TRIM_THRESHOLD
+except (OSError, AttributeError):
+    pass

@@ -1,0 +1,418 @@
+"""A multilayer perceptron: dense layers, and every activation, loss and optimizer of the classic course.
+
+Layers that mix (Linear) and layers that bend (ReLU, Tanh, Sigmoid) take turns. Each knows two things: how
+to compute its output, and how to turn the gradient of the loss L by its output into the gradients by its
+input and its parameters. Backpropagation is then a loop. The math stands in the right margin; the README
+derives it under the same numbers.
+
+    python mlp.py                                      learn to read the handwritten digits of MNIST
+    python mlp.py --dataset spirals                    watch the plane bend
+    python mlp.py --dataset iris --search 20           let chance choose the hyperparameters
+
+The first command ends with
+
+    LAST LINES
+
+Follows Rumelhart, Hinton & Williams, "Learning representations by back-propagating errors" (1986).
+"""
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy", "matplotlib"]
+# ///
+import math
+import time
+
+import numpy as np
+
+import datasets
+from datasets import UserError, batch_last, minibatches
+
+
+# --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
+
+class Layer:
+    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z for the output Z, leaves the gradient
+    of each parameter `W` named in `params` in `dW`, and returns ∂L/∂X."""
+    params = ()
+    needs_dX = True         # the first layer of a net may skip ∂L/∂X: nobody asks for it
+    only_training = False   # Dropout stands aside when the net predicts
+
+class Linear(Layer):
+    """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
+    keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    params = ("W", "b")
+
+    def __init__(self, D, K, rng, init="xavier"):
+        variance = {"he": 2 / D,                        # (12)  Var W = 2 / D
+                    "xavier": 2 / (D + K)}[init]        # (13)  Var W = 2 / (D + K)
+        self.W = math.sqrt(variance) * rng.standard_normal((K, D), dtype=np.float32)
+        self.b = np.zeros((K, 1), np.float32)
+
+    def forward(self, X):
+        self.X = X                                      # kept for (15)
+        return self.W @ X + self.b                      # (14)  Z = W X + b                       (K, N)
+
+    def backward(self, dZ):
+        np.matmul(dZ, self.X.T, out=self.dW)            # (15)  ∂L/∂W = ∂L/∂Z Xᵀ                  (K, D)
+        np.sum(dZ, axis=1, keepdims=True, out=self.db)  # (16)  ∂L/∂b = Σₙ ∂L/∂Zₙ                 (K, 1)
+        if self.needs_dX:
+            return self.W.T @ dZ                        # (17)  ∂L/∂X = Wᵀ ∂L/∂Z                  (D, N)
+
+class Sigmoid(Layer):
+    """Squashes to (0, 1)."""
+    def forward(self, Z):                               # (18)  A = 1 / (1 + e⁻ᶻ) = ½ (1 + tanh ½Z)
+        self.A = 0.5 * (1 + np.tanh(0.5 * Z))           # tanh saturates where exp would overflow
+        return self.A
+
+    def backward(self, dA):
+        return dA * self.A * (1 - self.A)               # (19)  ∂L/∂Z = ∂L/∂A · A · (1 − A)
+
+class Tanh(Layer):
+    """Squashes to (-1, 1)."""
+    def forward(self, Z):
+        self.A = np.tanh(Z)                             # (20)  A = tanh Z
+        return self.A
+
+    def backward(self, dA):
+        return dA * (1 - self.A * self.A)               # (21)  ∂L/∂Z = ∂L/∂A · (1 − A²)
+
+class ReLU(Layer):
+    """Lets the positive part through."""
+    def forward(self, Z):
+        self.A = np.maximum(Z, 0)                       # (22)  A = max(Z, 0)
+        return self.A
+
+    def backward(self, dA):
+        return dA * (self.A > 0)                        # (23)  ∂L/∂Z = ∂L/∂A · [A > 0]
+
+class Softmax(Layer):
+    """Turns each column of logits into probabilities. To train a classifier, use CrossEntropyLoss, which has it
+    built in."""
+    def forward(self, Z):
+        E = np.exp(Z - Z.max(axis=0))                   # the maximum cancels in (24): no overflow
+        self.P = E / E.sum(axis=0)                      # (24)  Pₖ = exp Zₖ / Σⱼ exp Zⱼ           (K, N)
+        return self.P
+
+    def backward(self, dP):
+        mean = (self.P * dP).sum(axis=0)
+        return self.P * (dP - mean)                     # (25)  ∂L/∂Zₖ = Pₖ (∂L/∂Pₖ − Σⱼ Pⱼ ∂L/∂Pⱼ)
+
+class Dropout(Layer):
+    """In training silences each unit with probability p, and scales up the others to make up for it
+    (Srivastava et al. 2014)."""
+    only_training = True
+
+    def __init__(self, p, rng):
+        self.p, self.rng = p, rng
+
+    def forward(self, X):
+        kept = self.rng.random(X.shape, np.float32) >= self.p
+        self.M = kept / X.dtype.type(1 - self.p)        # (26)  M = [u ≥ p] / (1 − p),  u ~ U(0, 1)
+        return self.M * X                               # (27)  A = M · X
+
+    def backward(self, dA):
+        return self.M * dA                              # (28)  ∂L/∂X = M · ∂L/∂A
+
+class Sequential:
+    """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
+    into which the W, b, dW, db of the layers are views."""
+    def __init__(self, *layers):
+        self.layers, end = layers, 0
+        owners = [(layer, name) for layer in layers for name in layer.params]
+        self.theta = np.concatenate([getattr(layer, name).ravel() for layer, name in owners])
+        self.dtheta = np.zeros_like(self.theta)
+        for layer, name in owners:
+            shape = getattr(layer, name).shape
+            start, end = end, end + math.prod(shape)
+            setattr(layer, name, self.theta[start:end].reshape(shape))
+            setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
+
+    def forward(self, X, training=False):
+        for layer in self.layers:
+            if training or not layer.only_training:
+                X = layer.forward(X)                    # (29)  X ← fₗ(X),  l = 1, …, last
+        return X
+
+    def backward(self, dX):
+        for layer in reversed(self.layers):
+            dX = layer.backward(dX)                     # (30)  ∂L/∂X ← (∂fₗ/∂X)ᵀ ∂L/∂X,  l = last, …, 1
+        return dX
+
+    def state_dict(self):
+        """The parameters (views), named and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
+        return {f"{i}.weight" if name == "W" else f"{i}.bias":
+                getattr(layer, name) if name == "W" else getattr(layer, name)[:, 0]
+                for i, layer in enumerate(self.layers) for name in layer.params}
+
+
+# --- Losses: forward returns the mean L over the minibatch, backward ∂L/∂Z for the output Z of the net ----
+
+class MSELoss:
+    """Mean squared error of Z against targets Y, both (K, N)."""
+    def forward(self, Z, Y):
+        self.E = Z - Y
+        return float(np.mean(self.E * self.E))          # (31)  L = 1/KN Σ (Z − Y)²
+
+    def backward(self):
+        return 2 / self.E.size * self.E                 # (32)  ∂L/∂Z = 2/KN (Z − Y)
+
+class BCELoss:
+    """Log loss of the probabilities sigmoid(Z) against targets Y in [0, 1], both (K, N); safe for any Z."""
+    def forward(self, Z, Y):
+        self.Z, self.Y = Z, np.asarray(Y, Z.dtype)
+        losses = np.logaddexp(0, Z) - self.Y * Z        # ln(1 + eᶻ), without computing eᶻ
+        return float(losses.mean())                     # (33)  L = 1/KN Σ ln(1 + eᶻ) − Y Z
+
+    def backward(self):
+        P = Sigmoid().forward(self.Z)
+        return (P - self.Y) / P.size                    # (34)  ∂L/∂Z = 1/KN (σ(Z) − Y)
+
+class CrossEntropyLoss:
+    """Minus the log of the probability softmax(Z) of the right class: logits Z (K, N), class numbers y (N,)."""
+    def forward(self, Z, y):
+        self.right = y, np.arange(len(y))               # where in each column the right class stands
+        Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
+        self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
+        return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
+
+    def backward(self):
+        dZ = np.exp(self.lnP)
+        dZ[self.right] -= 1
+        return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
+
+
+# --- Optimizers -----------------------------------------------------------------------------------------
+
+class Optimizer:
+    """Has theta, its gradient g and two averages of past gradients, in pieces that fit the processor's cache.
+    `lr` is the learning rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L."""
+    def __init__(self, net, lr, weight_decay=0.0):
+        self.lr, self.weight_decay, self.t = lr, weight_decay, 0
+        arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
+        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]
+
+    def step(self):
+        self.t += 1
+        for theta, g, m, s in zip(*self.pieces):
+            if self.weight_decay:
+                g += self.weight_decay * theta          # (38)  g ← g + λ θ
+            self.update(theta, g, m, s)
+
+class SGD(Optimizer):
+    """Follows the gradient, with momentum (Polyak 1964)."""
+    def update(self, theta, g, m, s, mu=0.9):
+        m[:] = mu * m + g                               # (39)  m ← μ m + g
+        theta -= self.lr * m                            # (40)  θ ← θ − η m
+
+class RMSprop(Optimizer):
+    """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
+    def update(self, theta, g, m, s, rho=0.99, eps=1e-8):
+        s += (1 - rho) * (g * g - s)                    # (41)  s ← ρ s + (1 − ρ) g²
+        theta -= self.lr * g / (np.sqrt(s) + eps)       # (42)  θ ← θ − η g / (√s + ε)
+
+class Adam(Optimizer):
+    """Both: momentum, divided by the usual size; m and s count as averages, whose weights sum to 1
+    (Kingma & Ba 2015)."""
+    def update(self, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
+        m *= beta1
+        m += g                                          # (43)  m ← β₁ m + g
+        s *= beta2
+        s += np.square(g, out=g)                        # (44)  s ← β₂ s + g²
+        sum1, sum2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))   # of the weights so far
+        step = np.sqrt(s, out=g)                        # in the memory of g, which has done its work
+        step += eps * math.sqrt(sum2)
+        np.divide(m, step, out=step)
+        step *= self.lr * math.sqrt(sum2) / sum1
+        theta -= step                                   # (45)  θ ← θ − η (m / Σβ₁ⁱ) / (√(s / Σβ₂ⁱ) + ε)
+
+
+# --- Training -------------------------------------------------------------------------------------------
+
+ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid}
+OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
+
+def build(data, args, rng):
+    """The net for the data, its loss and its optimizer, as the options want them."""
+    layers, D = [], data.X_train.shape[1]
+    for width in args.hidden:
+        layers += [Linear(D, width, rng, "he" if args.activation == "relu" else "xavier")]
+        layers += [ACTIVATIONS[args.activation]()]
+        layers += [Dropout(args.dropout, rng)] if args.dropout else []
+        D = width
+    K = len(data.classes)
+    loss, K = {0: (MSELoss(), 1), 2: (BCELoss(), 1)}.get(K, (CrossEntropyLoss(), K))
+    net = Sequential(*layers, Linear(D, K, rng))
+    return net, loss, OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
+
+def summary(net, X):
+    """Print the table of layers for the input X (..., N)."""
+    print("layer         output per example   parameters")
+    for layer in net.layers:
+        X = layer.forward(X)
+        parameters = sum(getattr(layer, name).size for name in layer.params)
+        print(f"{type(layer).__name__:14}{' x '.join(map(str, X.shape[:-1])):>18}   {parameters:10,}")
+    print(f"{'in all':14}{'':18}   {net.theta.size:10,}", flush=True)
+
+def predict(net, X, batch_size=1000):
+    """The outputs (K, n) of the net for all examples X (n, ...)."""
+    starts = range(0, len(X), batch_size)
+    return np.concatenate([net.forward(batch_last(X[i:i + batch_size])) for i in starts], axis=-1)
+
+def score(Z, y):
+    """How well outputs Z (K, N) meet y: the accuracy for class numbers, the RMSE for real numbers (1, N)."""
+    if y.dtype.kind == "f":
+        return math.sqrt(np.mean((Z - y) ** 2))
+    return float(np.mean((Z.argmax(axis=0) if len(Z) > 1 else Z > 0) == y))
+
+def in_words(value, data):
+    return f"accuracy {100 * value:.2f} %" if data.classes else f"RMSE {value:.4f}"
+
+def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
+    """Fit the net. Returns per epoch (train loss, train score, test loss, test score), and copies of theta
+    after epochs 1, 2, 4, 8, ... and the last. Ctrl-C ends it early; UserError if the loss is not finite."""
+    history, thetas, lr = [], {}, optimizer.lr
+    steps = epochs * math.ceil(len(data.X_train) / batch_size)
+    net.layers[0].needs_dX = False
+    try:
+        for epoch in range(1, epochs + 1):
+            sums = np.zeros(2)
+            for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
+                optimizer.lr = lr * (1 - optimizer.t / steps)   # (46)  η falls in a straight line to 0
+                Z = net.forward(X, training=True)
+                L = loss.forward(Z, y)
+                net.backward(loss.backward())
+                optimizer.step()
+                if not math.isfinite(L):
+                    raise UserError(f"the loss is {L} in step {optimizer.t}: try a lower --lr than {lr:g}")
+                sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
+            Z, y = predict(net, data.X_test), batch_last(data.y_test)
+            history.append((*sums, loss.forward(Z, y), score(Z, y)))
+            if epoch & (epoch - 1) == 0:
+                thetas[epoch] = net.theta.copy()
+            if epoch % math.ceil(epochs / 20) == 0:
+                a, b, c, d = history[-1]
+                say(f"epoch {epoch:3}/{epochs}   train loss {a:.4f}, {in_words(b, data)}   "
+                    f"test loss {c:.4f}, {in_words(d, data)}")
+    except KeyboardInterrupt:
+        say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+    thetas[len(history)] = net.theta.copy()
+    return history, thetas
+
+def search(data, args, rng):
+    """Random search (Bergstra & Bengio 2012): args get the best of some random settings on held-out data."""
+    print("trial  optimizer        lr  activation  hidden           validation loss")
+    tried = []
+    for trial in range(1, args.search + 1):
+        args.optimizer, args.activation = str(rng.choice(list(OPTIMIZERS))), str(rng.choice(list(ACTIVATIONS)))
+        args.lr = 10 ** rng.uniform(-4, -1)
+        args.hidden = [int(rng.choice([16, 32, 64, 128, 256]))] * rng.integers(1, 4)
+        try:
+            parts = build(data, args, rng)
+            L = train(*parts, data, args.epochs, args.batch_size, rng, say=lambda text: None)[0][-1][2]
+        except UserError:                                       # this learning rate is too high
+            L = math.inf
+        tried.append((L, trial, vars(args).copy()))
+        print(f"{trial:5}  {args.optimizer:9}  {args.lr:8.2g}  {args.activation:10}  {args.hidden!s:15}  {L:.4f}")
+    vars(args).update(min(tried)[2])
+    print(f"the best is trial {min(tried)[1]}")
+
+
+# --- Figure ---------------------------------------------------------------------------------------------
+
+def probabilities(Z):
+    """Of all classes (K, n), from logits; a single logit z says the same as two, 0 and z."""
+    return Softmax().forward(Z if len(Z) > 1 else np.concatenate([0 * Z, Z]))
+
+def plot(net, data, history, thetas, path, show):
+    """What the net has learnt, where it is wrong, and how it got there."""
+    X, y, D = data.X_test, data.y_test.ravel(), data.X_test.shape[1]
+    images, shots = X.dtype == np.uint8, [sorted(thetas)[i] for i in (0, len(thetas) // 2, -1)]
+    layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: "ABCl;ABCs"}.get(D, "WWCCl;WWCCs")
+    fig, ax = datasets.figure(layout, 15, 8.5 if images else 5)
+    datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE")
+    if D == 1:
+        x = np.linspace(X.min(), X.max(), 400)[:, None]
+        ax["A"].plot(data.X_train, data.y_train, ".", color="silver", label="training data")
+        for epoch in shots:
+            net.theta[:] = thetas[epoch]
+            ax["A"].plot(x, predict(net, x)[0], label=f"after epoch {epoch}")
+        ax["A"].set(title="the fitted curve", xlabel="x, standardised", ylabel="y")
+        ax["A"].legend()
+    elif D == 2:
+        side = np.linspace(-1.1, 1.1, 200) * np.abs(X).max()
+        grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+        for panel, epoch in zip("ABC", shots):
+            net.theta[:] = thetas[epoch]
+            field = probabilities(predict(net, grid)).T @ datasets.COLORS[:len(data.classes)]
+            field = field.reshape(200, 200, 3)
+            ax[panel].imshow(field, extent=side[[0, -1, 0, -1]], origin="lower", alpha=0.5)
+            ax[panel].scatter(*X.T, c=datasets.COLORS[y], s=12, edgecolors="white", linewidths=0.4)
+            ax[panel].set(title=f"after epoch {epoch}", xlabel="x1, standardised", ylabel="x2, standardised")
+    else:
+        P, W = probabilities(predict(net, X)), net.layers[0].W[:48]
+        square = -1, math.isqrt(D), math.isqrt(D)
+        ax["W"].imshow(datasets.tiles(W.reshape(square), 8) if images else W, cmap="RdBu",
+                       vmin=-np.abs(W).max(), vmax=np.abs(W).max())
+        ax["W"].set_title("first weights: blue excites, red inhibits")
+        datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
+        if images:
+            datasets.plot_mistakes(ax["M"], X.reshape(square), y, P, data.classes)
+    datasets.finish(fig, path, show)
+
+
+# --- Command line ---------------------------------------------------------------------------------------
+
+def prepare(data):
+    """Features in rows, centred and scaled (minibatches scales pixels); targets of a single output (n, 1)."""
+    X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))
+    if X_train.dtype != np.uint8:
+        mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
+        X_train, X_test = (X_train - mean) / deviation, (X_test - mean) / deviation
+    column = (-1, 1) if len(data.classes) <= 2 else (-1,)
+    return data._replace(X_train=X_train, X_test=X_test, y_train=data.y_train.reshape(column),
+                         y_test=data.y_test.reshape(column))
+
+def main(argv=None):
+    """Run the script with the command line argv; return what came out."""
+    parser = datasets.parser("mlp.py", __doc__, "mnist", "digits, fashion, kmnist, iris, circles, moons, spirals, "
+                             "xor, blobs, sine, cats-dogs, or a folder with a sub-folder of pictures per class")
+    option, number = parser.add_argument, datasets.number
+    option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
+    option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each of them")
+    option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
+    option("--dropout", type=number(float, 0, 1), default=0, metavar="P", help="chance to silence a hidden unit")
+    option("--weight-decay", type=number(float, 0), default=0, metavar="L", help="pull all parameters to zero")
+    option("--search", type=number(int, 0), default=0, metavar="N", help="try N random settings, use the best")
+    args = parser.parse_args(argv)
+
+    rng = np.random.default_rng(args.seed)
+    data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
+    data = prepare(data)
+    usual = (dict(hidden=[256, 128], epochs=10, batch_size=128, lr=1e-3) if data.X_train.dtype == np.uint8 else
+             dict(hidden=[32, 32], epochs=200, batch_size=32, lr=1e-2))
+    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
+    print(f"mlp.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test",
+          flush=True)
+    watched = data
+    if args.search:                                     # the test data wait for the end
+        watched = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng)
+        search(watched, args, rng)
+    net, loss, optimizer = build(data, args, rng)
+    if args.load:
+        datasets.read_weights(args.load, net.state_dict())
+    summary(net, batch_last(data.X_train[:1]))
+
+    start = time.time()
+    history, thetas = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
+    Z, y = predict(net, data.X_test), batch_last(data.y_test)
+    result, seconds = score(Z, y), time.time() - start
+    wrong = f" ({round((1 - result) * y.size):,} of {y.size:,} wrong)" if data.classes else ""
+    print(f"test {in_words(result, data)}{wrong} after {seconds:.0f} s")
+    if args.save:
+        np.savez(args.save, **net.state_dict())
+    plot(net, data, history, thetas, args.figure or f"figures/mlp-{data.name}.png", not args.no_show)
+    return {"score": result, "loss": loss.forward(Z, y), "history": history, "net": net, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    datasets.run(main)

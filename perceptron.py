@@ -1,0 +1,204 @@
+"""One neuron: a weighted sum, a bend, and a rule to learn from its errors.
+
+The neuron adds up its inputs, each times a weight, and answers with a probability (logistic regression) or
+with yes or no (Rosenblatt's perceptron). Either way it then moves each weight by error times input: the two
+classic rules are the same lines of code and differ in the activation only. What one neuron can tell is on
+which side of a straight line an example lies; on `xor` and `circles`, where that is not enough, one sees it
+fail, and goes on to mlp.py.
+
+    python perceptron.py                               two clouds of points, the line between them
+    python perceptron.py --rule rosenblatt             the same with yes or no
+    python perceptron.py --dataset mnist --classes 3 8
+    python perceptron.py --dataset cats-dogs           learnt by heart, not understood
+
+The first command ends with
+
+    LAST LINES
+
+Follows Rosenblatt, "The perceptron" (1958), and Cox, "The regression analysis of binary sequences" (1958).
+"""
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy", "matplotlib"]
+# ///
+import math
+import time
+
+import numpy as np
+
+import datasets
+from datasets import Data, UserError, batch_last, minibatches
+
+
+# --- The neuron: X (D, N) has N examples in columns, z and a are (1, N), dv means ∂L/∂v -----------------
+
+def sigmoid(z):
+    return 0.5 * (1 + np.tanh(0.5 * z))                 # (1)  σ(z) = 1 / (1 + e⁻ᶻ) = ½ (1 + tanh ½z)
+
+def log_loss(z, y):
+    losses = np.logaddexp(0, z) - y * z                 # ln(1 + eᶻ), without computing eᶻ
+    return float(losses.mean())                         # (2)  L = 1/N Σ ln(1 + eᶻ) − y z
+
+def step(z):
+    return (z > 0).astype(z.dtype)                      # (3)  [z > 0]
+
+def perceptron_loss(z, y):
+    return float(np.mean((step(z) - y) * z))            # (4)  L = 1/N Σ ([z > 0] − y) z
+
+RULES = {"logistic": (sigmoid, log_loss), "rosenblatt": (step, perceptron_loss)}
+
+class Perceptron:
+    """D inputs, one output a: w (D, 1) and b (1, 1) start at zero; `rule` names the activation and its loss."""
+
+    def __init__(self, D, rule="logistic"):
+        self.w, self.b = np.zeros((D, 1), np.float32), np.zeros((1, 1), np.float32)
+        self.activation, self.loss = RULES[rule]
+
+    def forward(self, X):
+        self.X = X                                      # kept for (8)
+        self.z = self.w.T @ X + self.b                  # (5)  z = wᵀ X + b                       (1, N)
+        self.a = self.activation(self.z)                # (6)  a = σ(z) or [z > 0]                (1, N)
+        return self.a
+
+    def backward(self, y):
+        dz = (self.a - y) / y.size                      # (7)  ∂L/∂z = 1/N (a − y)                (1, N)
+        self.dw = self.X @ dz.T                         # (8)  ∂L/∂w = X (∂L/∂z)ᵀ                 (D, 1)
+        self.db = dz.sum(axis=1, keepdims=True)         # (9)  ∂L/∂b = Σₙ ∂L/∂zₙ                  (1, 1)
+
+    def update(self, lr):
+        self.w -= lr * self.dw                          # (10) w ← w − η ∂L/∂w
+        self.b -= lr * self.db                          # (11) b ← b − η ∂L/∂b
+
+    def state_dict(self):
+        """The parameters (views), named and shaped as in torch.nn.Linear: weight (1, D), bias (1,)."""
+        return {"weight": self.w.T, "bias": self.b[0]}
+
+
+# --- Training -------------------------------------------------------------------------------------------
+
+def evaluate(neuron, X, y):
+    """The loss and the accuracy on all of X (n, D), y (n, 1)."""
+    y = batch_last(y)
+    a = neuron.forward(batch_last(X))
+    return neuron.loss(neuron.z, y), float(np.mean((a > 0.5) == y))
+
+def train(neuron, data, epochs, batch_size, lr, rng):
+    """Gradient descent. Returns per epoch (train loss, train accuracy, test loss, test accuracy), and (w, b)
+    after epochs 0, 1, 2, 4, ... and the last. Ctrl-C ends it early; UserError if the loss is not finite."""
+    history, path = [], {0: (neuron.w.copy(), neuron.b.copy())}
+    try:
+        for epoch in range(1, epochs + 1):
+            for X, y in minibatches(data.X_train, data.y_train, batch_size, rng):
+                neuron.forward(X)
+                neuron.backward(y)
+                neuron.update(lr)
+            row = *evaluate(neuron, data.X_train, data.y_train), *evaluate(neuron, data.X_test, data.y_test)
+            if not math.isfinite(row[0]):
+                raise UserError(f"the loss is {row[0]} after epoch {epoch}: try a lower --lr than {lr:g}")
+            history.append(row)
+            if epoch & (epoch - 1) == 0:
+                path[epoch] = neuron.w.copy(), neuron.b.copy()
+            if epoch % math.ceil(epochs / 20) == 0:
+                print(f"epoch {epoch:3}/{epochs}   train loss {row[0]:.4f}, accuracy {100 * row[1]:.2f} %   "
+                      f"test loss {row[2]:.4f}, accuracy {100 * row[3]:.2f} %", flush=True)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+    path[len(history)] = neuron.w.copy(), neuron.b.copy()
+    return history, path
+
+
+# --- Figure ---------------------------------------------------------------------------------------------
+
+def plot_plane(ax, neuron, X, y, path):
+    """The plane in the colours of the answers, test examples X (n, 2), and how the line z = 0 moved."""
+    low, high = X.min(axis=0) - 0.3, X.max(axis=0) + 0.3
+    x1, x2 = np.meshgrid(*np.linspace(low, high, 200).T)
+    a = neuron.forward(np.stack([x1.ravel(), x2.ravel()])).reshape(x1.shape)
+    ax.imshow(np.stack([1 - a, a], axis=-1) @ datasets.COLORS[:2], alpha=0.5, origin="lower", aspect="auto",
+              extent=(low[0], high[0], low[1], high[1]))
+    ax.scatter(*X.T, c=datasets.COLORS[y], s=16, edgecolors="white", linewidths=0.4)
+    for age, (w, b) in enumerate(reversed(path.values())):
+        if w.any():
+            ax.contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], levels=[0], colors="black", alpha=0.7 ** age)
+    ax.set(title="the line after epochs 1, 2, 4, 8, ... (late ones dark)", xlabel="x1", ylabel="x2")
+
+
+def plot(neuron, data, pictures, history, path, file, show):
+    """What the neuron has learnt, what it answers, and how it got there."""
+    X, y, D = data.X_test, data.y_test[:, 0].astype(int), data.X_test.shape[1]
+    neuron.forward(batch_last(X))
+    z, a = neuron.z[0], neuron.a[0]
+    layout, height = ("WWzl;WWza", 5.5) if pictures is None else ("WWzl;WWza;MMMM", 8)
+    fig, ax = datasets.figure(layout, 15, height)
+    datasets.plot_curves(ax["l"], ax["a"], history, "accuracy")
+    if pictures is not None:
+        limit = np.abs(neuron.w).max()
+        ax["W"].imshow(neuron.w.reshape(pictures[0].shape), cmap="RdBu", vmin=-limit, vmax=limit)
+        ax["W"].set(xticks=[], yticks=[], title=f"weights: blue speaks for {data.classes[1]}, red against")
+        datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
+    elif D == 2:
+        plot_plane(ax["W"], neuron, X, y, path)
+    else:
+        ax["W"].barh(range(D), neuron.w[:, 0])
+        ax["W"].set(title=f"weights: those above 0 speak for {data.classes[1]}", yticks=range(D), ylabel="feature")
+    bins = np.linspace(z.min(), z.max(), 31)
+    for k, name in enumerate(data.classes):
+        ax["z"].hist(z[y == k], bins, color=datasets.COLORS[k], alpha=0.6, label=name)
+    twin = ax["z"].twinx()
+    twin.plot(bins, neuron.activation(bins), color="black", label="answer a")
+    twin.set(ylabel="answer a", ylim=(-0.02, 1.05))
+    ax["z"].set(title="the test examples by their z", xlabel="z", ylabel="examples")
+    ax["z"].legend(loc="center left")
+    datasets.finish(fig, file, show)
+
+
+# --- Command line ---------------------------------------------------------------------------------------
+
+def prepare(data, names):
+    """The examples of two classes (without names, the last two): features in rows, centred and scaled, and
+    y (n, 1), 0 or 1; and of pictures those of the test."""
+    chosen = [data.classes.index(name) for name in names or data.classes[-2:] if name in data.classes]
+    if len(set(chosen)) != 2:
+        raise UserError(f"--classes needs two different ones of {', '.join(data.classes) or 'none that there are'}")
+    train, test = np.isin(data.y_train, chosen), np.isin(data.y_test, chosen)
+    X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train[train], data.X_test[test]))
+    scale = 255 if X_train.dtype == np.uint8 else X_train.std(axis=0)
+    mean = X_train.mean(axis=0)
+    y_train, y_test = (np.float32(y[:, None] == chosen[1]) for y in (data.y_train[train], data.y_test[test]))
+    pictures = data.X_test[test] if X_train.dtype == np.uint8 else None
+    return Data(data.name, (X_train - mean) / scale, y_train, (X_test - mean) / scale, y_test,
+                [data.classes[k] for k in chosen]), pictures
+
+
+def main(argv=None):
+    """Run the script with the command line argv; return what came out."""
+    parser = datasets.parser("perceptron.py", __doc__, "blobs", "iris, xor, circles, moons, cats-dogs, mnist, "
+                             "digits, fashion, kmnist, or a folder with a sub-folder of pictures per class")
+    parser.add_argument("--rule", choices=RULES, default="logistic", help="answer by probability, or yes and no")
+    parser.add_argument("--classes", nargs=2, metavar="NAME", help="the two to tell apart (default: the last)")
+    args = parser.parse_args(argv)
+
+    rng, start = np.random.default_rng(args.seed), time.time()
+    data, pictures = prepare(datasets.load(args.dataset or "blobs", args.seed), args.classes)
+    usual = dict(epochs=100, batch_size=len(data.X_train), lr=0.5) if pictures is None else dict(
+        epochs=50, batch_size=32, lr=0.03)
+    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
+    neuron = Perceptron(data.X_train.shape[1], args.rule)
+    if args.load:
+        datasets.read_weights(args.load, neuron.state_dict())
+    print(f"perceptron.py learns {data.name}, {' or '.join(data.classes)}: {len(data.X_train):,} examples to "
+          f"train, {len(data.X_test):,} to test, {neuron.w.size + 1:,} parameters", flush=True)
+    history, path = train(neuron, data, args.epochs, args.batch_size, args.lr, rng)
+    L, accuracy = evaluate(neuron, data.X_test, data.y_test)
+    n = len(data.y_test)
+    print(f"test accuracy {100 * accuracy:.2f} % ({round(n * (1 - accuracy)):,} of {n:,} wrong) after "
+          f"{time.time() - start:.0f} s")
+    if args.save:
+        np.savez(args.save, **neuron.state_dict())
+    figure = args.figure or f"figures/perceptron-{data.name}.png"
+    plot(neuron, data, pictures, history, path, figure, not args.no_show)
+    return {"accuracy": accuracy, "loss": L, "history": history, "neuron": neuron}
+
+
+if __name__ == "__main__":
+    datasets.run(main)
