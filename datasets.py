@@ -31,10 +31,8 @@ Data.__doc__ += """
 X: one row per example; uint8 images (n, height, width), or float features (n, D).
 y: class numbers (n,), or float targets (n, 1). classes: their names; () in a regression."""
 
-
 class UserError(Exception):
     """Something that the user can mend, told in one sentence."""
-
 
 class Unavailable(UserError):
     """The data are not on disk and cannot be downloaded."""
@@ -49,7 +47,6 @@ def split(name, X, y, classes, rng, held_out=0.2):
     test = np.concatenate([rows[:round(len(rows) * held_out)] for rows in groups])
     train = np.concatenate([rows[round(len(rows) * held_out):] for rows in groups])
     return Data(name, X[train], y[train], X[test], y[test], classes)
-
 
 def _generated(name, rng, n=500):
     """n points in the plane for each class, drawn as complex numbers; for `sine` a noisy curve."""
@@ -99,7 +96,6 @@ _IRIS = """
 68325923673357256730522363255019653052206234542359305118
 """
 
-
 def _iris(name, rng):
     digits = "".join(_IRIS.split())
     X = np.array([int(digits[i:i + 2]) for i in range(0, len(digits), 2)]).reshape(150, 4) / 10
@@ -134,7 +130,6 @@ _STROKES = {
 # A Catmull-Rom curve from the 2nd to the 3rd of four points: at time t they weigh [1 t t^2 t^3] @ this.
 _CATMULL_ROM = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
 
-
 def _pen(shape, steps=12):
     """A shape's points (P, 2) and two matrices (S, P) that make them the pen's S places and S moves."""
     strokes = [stroke.split() for stroke in shape.split(",")]
@@ -150,7 +145,6 @@ def _pen(shape, steps=12):
             pieces.append(np.eye(len(names))[[names.index(name) for name in four]])
     points = np.array([[int(column), int(row)] for column, row in names])
     return points, np.vstack([place @ p for p in pieces]), np.vstack([move @ p for p in pieces])
-
 
 def _draw(rng, shape, count):
     """`count` images (count, 28, 28) uint8 of one shape, each by another hand."""
@@ -181,7 +175,6 @@ def _draw(rng, shape, count):
     across, down = (np.exp(-((np.arange(28) - v) / pen) ** 2 / 2) for v in (x, y))  # (count, S, 28)
     return (255 * np.minimum((ink * down).transpose(0, 2, 1) @ across, 1)).astype(np.uint8)
 
-
 def _digits(rng, n):
     """n images (n, 28, 28) uint8 of handwritten digits and their labels (n,), as many of each digit."""
     labels = rng.permutation(np.arange(n) % 10)
@@ -198,66 +191,64 @@ def _digits(rng, n):
 _IDX = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
         "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 _HDF5 = ("trainset.hdf5", "testset.hdf5")
-_DIGITS = tuple("0123456789")
+_TEN = tuple("0123456789")
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 _KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
-_FILES = {   # name: classes, mirrors (best first), MD5 of each file
-    "mnist": (_DIGITS, ("https://ossci-datasets.s3.amazonaws.com/mnist/",
-                        "https://storage.googleapis.com/cvdf-datasets/mnist/"), dict(zip(_IDX, (
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432",
-        "9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c")))),
-    "fashion": (_CLOTHES, ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-                           "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"), dict(zip(_IDX, (
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
-        "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310")))),
-    "kmnist": (_KANA, ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
-                       "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"), dict(zip(_IDX, (
-        "bdb82020997e1d708af4cf47b453dcf7", "e144d726b3acfaa3e44228e80efcd344",
-        "5c965bf0a639b31b8f53240b1b52f4d7", "7320c461ea6c1c855c0b718fb2a4b134")))),
-    "cats-dogs": (("cat", "dog"), (
-        "https://raw.githubusercontent.com/MachineLearnia/Deep-Learning-Youtube/main/datasets/",), dict(zip(_HDF5, (
-        "f6dedfbe05faf8c73544974308297ed2", "db20838b9630228d4a8c5ef19f4ae021")))),
+_FILES = {   # name: classes, file names, their MD5, mirrors (best first)
+    "mnist": (_TEN, _IDX, ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432",
+                           "9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
+              ("https://ossci-datasets.s3.amazonaws.com/mnist/",
+               "https://storage.googleapis.com/cvdf-datasets/mnist/")),
+    "fashion": (_CLOTHES, _IDX, ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
+                                 "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
+                ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+                 "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/")),
+    "kmnist": (_KANA, _IDX, ("bdb82020997e1d708af4cf47b453dcf7", "e144d726b3acfaa3e44228e80efcd344",
+                             "5c965bf0a639b31b8f53240b1b52f4d7", "7320c461ea6c1c855c0b718fb2a4b134"),
+               ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+                "http://codh.rois.ac.jp/kmnist/dataset/kmnist/")),
+    "cats-dogs": (("cat", "dog"), _HDF5, ("f6dedfbe05faf8c73544974308297ed2",
+                                          "db20838b9630228d4a8c5ef19f4ae021"),
+                  ("https://raw.githubusercontent.com/MachineLearnia/Deep-Learning-Youtube/main/datasets/",)),
 }
 
-
 def _download(url, path, md5):
-    """Fetch url to path. Incomplete bytes live in a temporary file: path appears only when all is well."""
-    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False)
+    """Fetch url into a temporary file, which becomes `path` only when all its bytes are there and right."""
+    part = tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False)
     try:
-        with file, urllib.request.urlopen(url, timeout=10) as response:
-            size, done, digest, start = int(response.headers.get("Content-Length") or 0), 0, hashlib.md5(), time.time()
+        with part, urllib.request.urlopen(url, timeout=10) as response:
+            size, done, digest = int(response.headers["Content-Length"] or 0), 0, hashlib.md5()
+            start = time.time()
             while block := response.read(1 << 16):
-                file.write(block)
+                part.write(block)
                 digest.update(block)
                 done += len(block)
-                _bar(f"downloading {path.name}", done, max(size, done), start)
-            _bar()
+                _bar(f"downloading {path.parent.name}/{path.name}", done, max(size, done), start)
+        _bar()
         if done < size:
             raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
         if digest.hexdigest() != md5:
-            raise OSError(f"its {done:,} bytes have another checksum, perhaps it is a web page")
-        os.replace(file.name, path)
+            raise OSError(f"wrong checksum: its {done:,} bytes are not the file, perhaps a web page")
+        os.replace(part.name, path)
     finally:
-        Path(file.name).unlink(missing_ok=True)
+        Path(part.name).unlink(missing_ok=True)
 
-
-def _find(name, file):
-    """The path of a file of a data set, downloaded on first use from the first mirror that has it whole."""
+def find(name, file, md5, mirrors):
+    """The path of a file of the data set `name`, on first use downloaded from the first mirror that works."""
     folder = Path(os.environ.get("DATASETS_DIR") or Path(__file__).parent / "data") / name
-    path, (_, mirrors, md5) = folder / file, _FILES[name]
-    if path.exists():
-        return path
     failures = []
+    if (folder / file).exists():
+        return folder / file
     for mirror in mirrors:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _download(mirror + file, path, md5[file])
-            return path
+            _download(mirror + file, folder / file, md5)
+            return folder / file
         except (OSError, http.client.HTTPException) as error:
-            failures.append(f"{mirror.split('/')[2]}: {getattr(error, 'reason', None) or error}")
-    raise Unavailable(f"{name}: {file} is not in {folder} and cannot be downloaded ({'; '.join(failures)})")
-
+            failures.append(f"{mirror.split('/')[2]}: {str(error).strip('<>')}")
+    raise Unavailable(f"{folder / file} is not there and cannot be downloaded ({'; '.join(failures)}); "
+                      f"put it there yourself, or choose another --dataset")
 
 def _idx(path):
     """The array in a gzipped IDX file: images (n, height, width) or labels (n,), uint8."""
@@ -265,41 +256,37 @@ def _idx(path):
         with gzip.open(path) as file:
             raw = file.read()
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it, to download it anew") from error
-    dimensions = 3 if "idx3" in path.name else 1
-    header = np.frombuffer(raw[:4 + 4 * dimensions], ">u4")
-    if len(raw) < 4 + 4 * dimensions or header[0] != 0x800 + dimensions or \
-            len(raw) != 4 + 4 * dimensions + math.prod(int(n) for n in header[1:]):
-        raise UserError(f"{path} is not a whole IDX file of {dimensions} dimensions: delete it, to download it anew")
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(header[1:])
+        raise UserError(f"{path} is damaged ({error}); delete it to download it anew") from error
+    dimensions = 3 if "images" in path.name else 1
+    start = 4 + 4 * dimensions                              # a magic number, then the size of each dimension
+    magic, *shape = np.frombuffer(raw[:start].ljust(start, b"\0"), ">u4").tolist()
+    if magic != 2048 + dimensions or len(raw) != start + math.prod(shape):
+        raise UserError(f"{path} is not a whole IDX file; delete it to download it anew")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
-
-def _hdf5(path, split):
-    """Images (n, 64, 64) uint8 and labels (n,) of `split` ("train" or "test") in an HDF5 file."""
+def _hdf5(path):
+    """The images (n, height, width) and the labels (n,) in an HDF5 file of cats and dogs, uint8."""
     try:
         import h5py
     except ImportError:
-        raise UserError(f"{path.name} needs the package h5py: pip install h5py") from None
+        raise UserError("cats-dogs comes as HDF5, which needs a package more: pip install h5py") from None
+    split = "train" if "train" in path.name else "test"
     try:
         with h5py.File(path) as file:
             return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel().astype(np.uint8)
     except (OSError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it, to download it anew") from error
-
+        raise UserError(f"{path} is damaged ({error}); delete it to download it anew") from error
 
 def _downloaded(name):
     """A data set of _FILES, its parts checked against each other."""
-    classes = _FILES[name][0]
-    paths = [_find(name, file) for file in _FILES[name][2]]
-    if name == "cats-dogs":
-        (X_train, y_train), (X_test, y_test) = _hdf5(paths[0], "train"), _hdf5(paths[1], "test")
-    else:
-        X_train, y_train, X_test, y_test = map(_idx, paths)
+    classes, files, sums, mirrors = _FILES[name]
+    paths = [find(name, file, md5, mirrors) for file, md5 in zip(files, sums)]
+    X_train, y_train, X_test, y_test = (map(_idx, paths) if files == _IDX else
+                                        (part for path in paths for part in _hdf5(path)))
     for X, y in (X_train, y_train), (X_test, y_test):
-        if len(X) != len(y) or len(y) == 0 or y.max() >= len(classes) or X.shape[1:] != X_train.shape[1:]:
-            raise UserError(f"{paths[0].parent}: images and labels do not belong together: delete them")
+        if not 0 < len(X) == len(y) or y.max() >= len(classes) or X.shape[1:] != X_train.shape[1:]:
+            raise UserError(f"{paths[0].parent}: images and labels do not fit each other; delete the folder")
     return Data(name, X_train, y_train.astype(np.int64), X_test, y_test.astype(np.int64), classes)
-
 
 def _folder(path, rng, size=64):
     """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
@@ -325,16 +312,15 @@ def _folder(path, rng, size=64):
 
 _NAMES = ("blobs", "xor", "moons", "circles", "spirals", "sine", "iris", "digits", *_FILES)
 
-
 def load(name, seed=0, fallback=None):
     """The data set of that name, or the pictures in the folder of that path, as a `Data`.
 
     `seed` draws the generated sets and splits into train and test where no split is customary. If a download
     fails, `fallback` names the set to use instead. Raises UserError with what is wrong and what to do."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])          # another stream than the script's own, default_rng(seed)
     if name == "digits":
         X, y = _digits(np.random.default_rng(0), 12_000)
-        return Data(name, X[:10_000], y[:10_000], X[10_000:], y[10_000:], _DIGITS)
+        return Data(name, X[:10_000], y[:10_000], X[10_000:], y[10_000:], _TEN)
     if name == "iris":
         return _iris(name, rng)
     if name in _FILES:
@@ -351,14 +337,12 @@ def load(name, seed=0, fallback=None):
         return _folder(Path(name), rng)
     raise UserError(f"no data set or folder of pictures is called {name}; there are: {', '.join(_NAMES)}")
 
-
 def batch_last(a):
     """Rows of examples (N, ...) as the nets want them (..., N): uint8 images in [0, 1], numbers float32."""
     a = np.ascontiguousarray(np.moveaxis(a, 0, -1))
     if a.dtype == np.uint8:
         return a * np.float32(1 / 255)
     return a.astype(np.float32) if a.dtype.kind == "f" else a            # class numbers stay integers
-
 
 def minibatches(X, y, batch_size, rng=None, label=""):
     """Yield all of X and y, (N, ...) each, in minibatches (..., N): shuffled by rng, if given.
@@ -373,7 +357,6 @@ def minibatches(X, y, batch_size, rng=None, label=""):
             _bar(label, min(i + batch_size, len(X)), len(X), start)
     if label:
         _bar()
-
 
 def _bar(label="", done=0, total=1, start=0.0):
     """Draw a progress bar over the current line of a terminal; without a label, wipe it away."""
@@ -399,7 +382,6 @@ def number(kind, low, high=math.inf):
     parse.__name__ = kind.__name__                      # argparse says it where the text is no number at all
     return parse
 
-
 def parser(script, about, default, others):
     """An argument parser with the options that all scripts have; a mistake ends in one line, exit code 2."""
     parser = argparse.ArgumentParser(script, description=about.split("\n")[0])
@@ -407,7 +389,7 @@ def parser(script, about, default, others):
     option = parser.add_argument
     option("--dataset", metavar="NAME", help=f"{default} (default), {others}")
     option("--epochs", type=number(int, 0), metavar="N", help="passes over the training data (0: only test)")
-    option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few are noisy, many slow")
+    option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few noisy, many slow")
     option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
     option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
     option("--save", metavar="FILE.npz", help="write the weights, named and shaped as in PyTorch")
@@ -415,7 +397,6 @@ def parser(script, about, default, others):
     option("--figure", metavar="FILE.png", help="where the figure goes")
     option("--no-show", action="store_true", help="save the figure, but open no window")
     return parser
-
 
 def read_weights(path, state):
     """Fill the arrays of `state`, by name, from an .npz file; UserError if names or shapes do not fit."""
@@ -430,9 +411,7 @@ def read_weights(path, state):
     for name, array in arrays.items():
         state[name][...] = array
 
-
 COLORS = np.array([[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167]]) / 255    # for all eyes
-
 
 def figure(layout, width, height):
     """A figure, sized in inches, in the look of all scripts; and its panels by the letters of the layout."""
@@ -440,7 +419,6 @@ def figure(layout, width, height):
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
                          "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest"})
     return plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained")
-
 
 def finish(fig, path, show):
     """Save the figure; show it where there is a screen."""
@@ -452,7 +430,6 @@ def finish(fig, path, show):
         plt.show()
     plt.close(fig)
 
-
 def tiles(images, columns):
     """One sheet of many images (n, height, width), with gaps of a pixel."""
     n, h, w = images.shape
@@ -461,7 +438,6 @@ def tiles(images, columns):
     sheet[:n, :h, :w] = images
     return sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
 
-
 def plot_curves(loss, score, history, name):
     """Curves of train and test in two panels, from rows (train loss, train score, test loss, test score)."""
     for ax, column, title in (loss, 0, "loss"), (score, 1, name):
@@ -469,7 +445,6 @@ def plot_curves(loss, score, history, name):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label)
         ax.set(title=title, xlabel="epoch")
         ax.legend()
-
 
 def plot_confusion(ax, y, said, classes):
     """How many examples of each class were taken for each class; the colour shows the mistakes."""
@@ -482,7 +457,6 @@ def plot_confusion(ax, y, said, classes):
     ax.set_xticklabels(classes, rotation=90 if max(map(len, classes)) > 2 else 0)
     ax.set_yticklabels(classes)
 
-
 def plot_mistakes(ax, images, y, P, classes):
     """The twelve images (n, h, w) to whose true class the probabilities P (K, n) give least."""
     worst = np.argsort(P[y, np.arange(len(y))])[:12]
@@ -493,11 +467,11 @@ def plot_mistakes(ax, images, y, P, classes):
                 transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
     ax.axis("off")
 
-
 def run(main):
     """Run a script's main: what the user can mend ends in one line on stderr, not in a traceback."""
     try:
-        main()
+        with np.errstate(over="ignore", invalid="ignore"):      # training looks out for them itself
+            main()
         sys.stdout.flush()
     except BrokenPipeError:                             # our reader, `head` perhaps, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -505,7 +479,6 @@ def run(main):
         sys.exit(130)
     except (UserError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
-
 
 try:    # Linux: let the C library keep freed memory, so that the arrays of the next step need no new pages
     ctypes.CDLL("libc.so.6").mallopt(-3, 32 << 20)      # M_MMAP_THRESHOLD

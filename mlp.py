@@ -11,7 +11,13 @@ derives it under the same numbers.
 
 The first command ends with
 
-    LAST LINES
+    test accuracy 98.47 % (153 of 10,000 wrong) after 13 s
+    figure: figures/mlp-mnist.png
+
+or, where MNIST is not on disk and cannot be downloaded, with
+
+    test accuracy 96.90 % (62 of 2,000 wrong) after 2 s
+    figure: figures/mlp-digits.png
 
 Follows Rumelhart, Hinton & Williams, "Learning representations by back-propagating errors" (1986).
 """
@@ -86,8 +92,7 @@ class ReLU(Layer):
         return dA * (self.A > 0)                        # (23)  ∂L/∂Z = ∂L/∂A · [A > 0]
 
 class Softmax(Layer):
-    """Turns each column of logits into probabilities. To train a classifier, use CrossEntropyLoss, which has it
-    built in."""
+    """Turns each column of logits into probabilities. (CrossEntropyLoss has it built in.)"""
     def forward(self, Z):
         E = np.exp(Z - Z.max(axis=0))                   # the maximum cancels in (24): no overflow
         self.P = E / E.sum(axis=0)                      # (24)  Pₖ = exp Zₖ / Σⱼ exp Zⱼ           (K, N)
@@ -168,7 +173,7 @@ class BCELoss:
         return (P - self.Y) / P.size                    # (34)  ∂L/∂Z = 1/KN (σ(Z) − Y)
 
 class CrossEntropyLoss:
-    """Minus the log of the probability softmax(Z) of the right class: logits Z (K, N), class numbers y (N,)."""
+    """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
         self.right = y, np.arange(len(y))               # where in each column the right class stands
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
@@ -269,15 +274,15 @@ def in_words(value, data):
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
     """Fit the net. Returns per epoch (train loss, train score, test loss, test score), and copies of theta
-    after epochs 1, 2, 4, 8, ... and the last. Ctrl-C ends it early; UserError if the loss is not finite."""
-    history, thetas, lr = [], {}, optimizer.lr
+    after epochs 0, 1, 2, 4, ... and the last. Ctrl-C ends it early; UserError if the loss is not finite."""
+    history, thetas, lr = [], {0: net.theta.copy()}, optimizer.lr
     steps = epochs * math.ceil(len(data.X_train) / batch_size)
     net.layers[0].needs_dX = False
     try:
         for epoch in range(1, epochs + 1):
             sums = np.zeros(2)
             for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-                optimizer.lr = lr * (1 - optimizer.t / steps)   # (46)  η falls in a straight line to 0
+                optimizer.lr = lr * (1 - optimizer.t / steps)  # (46)  η falls in a straight line to 0
                 Z = net.forward(X, training=True)
                 L = loss.forward(Z, y)
                 net.backward(loss.backward())
@@ -303,7 +308,8 @@ def search(data, args, rng):
     print("trial  optimizer        lr  activation  hidden           validation loss")
     tried = []
     for trial in range(1, args.search + 1):
-        args.optimizer, args.activation = str(rng.choice(list(OPTIMIZERS))), str(rng.choice(list(ACTIVATIONS)))
+        args.optimizer = str(rng.choice(list(OPTIMIZERS)))
+        args.activation = str(rng.choice(list(ACTIVATIONS)))
         args.lr = 10 ** rng.uniform(-4, -1)
         args.hidden = [int(rng.choice([16, 32, 64, 128, 256]))] * rng.integers(1, 4)
         try:
@@ -312,7 +318,8 @@ def search(data, args, rng):
         except UserError:                                       # this learning rate is too high
             L = math.inf
         tried.append((L, trial, vars(args).copy()))
-        print(f"{trial:5}  {args.optimizer:9}  {args.lr:8.2g}  {args.activation:10}  {args.hidden!s:15}  {L:.4f}")
+        print(f"{trial:5}  {args.optimizer:9}  {args.lr:8.2g}  {args.activation:10}  {args.hidden!s:15}  "
+              f"{L:.4f}", flush=True)
     vars(args).update(min(tried)[2])
     print(f"the best is trial {min(tried)[1]}")
 
@@ -326,9 +333,9 @@ def probabilities(Z):
 def plot(net, data, history, thetas, path, show):
     """What the net has learnt, where it is wrong, and how it got there."""
     X, y, D = data.X_test, data.y_test.ravel(), data.X_test.shape[1]
-    images, shots = X.dtype == np.uint8, [sorted(thetas)[i] for i in (0, len(thetas) // 2, -1)]
+    images, shots = X.dtype == np.uint8, [sorted(thetas)[i] for i in (len(thetas) // 4, len(thetas) // 2, -1)]
     layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: "ABCl;ABCs"}.get(D, "WWCCl;WWCCs")
-    fig, ax = datasets.figure(layout, 15, 8.5 if images else 5)
+    fig, ax = datasets.figure(layout, 13, 8 if images else 4.5)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE")
     if D == 1:
         x = np.linspace(X.min(), X.max(), 400)[:, None]
@@ -349,11 +356,12 @@ def plot(net, data, history, thetas, path, show):
             ax[panel].scatter(*X.T, c=datasets.COLORS[y], s=12, edgecolors="white", linewidths=0.4)
             ax[panel].set(title=f"after epoch {epoch}", xlabel="x1, standardised", ylabel="x2, standardised")
     else:
-        P, W = probabilities(predict(net, X)), net.layers[0].W[:48]
-        square = -1, math.isqrt(D), math.isqrt(D)
-        ax["W"].imshow(datasets.tiles(W.reshape(square), 8) if images else W, cmap="RdBu",
+        P, square = probabilities(predict(net, X)), (-1, math.isqrt(D), math.isqrt(D))
+        start, end = (thetas[epoch][:net.layers[0].W.size].reshape(-1, D)[:48] for epoch in (0, max(thetas)))
+        W = end - start if images else end              # without the noise where digits have no ink
+        ax["W"].imshow(datasets.tiles(W.reshape(square), 8) if images else W, cmap="RdBu", aspect="auto",
                        vmin=-np.abs(W).max(), vmax=np.abs(W).max())
-        ax["W"].set_title("first weights: blue excites, red inhibits")
+        ax["W"].set(title="learnt by the first units: blue excites, red inhibits", xticks=[], yticks=[])
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
         if images:
             datasets.plot_mistakes(ax["M"], X.reshape(square), y, P, data.classes)
@@ -372,25 +380,33 @@ def prepare(data):
     return data._replace(X_train=X_train, X_test=X_test, y_train=data.y_train.reshape(column),
                          y_test=data.y_test.reshape(column))
 
-def main(argv=None):
-    """Run the script with the command line argv; return what came out."""
-    parser = datasets.parser("mlp.py", __doc__, "mnist", "digits, fashion, kmnist, iris, circles, moons, spirals, "
-                             "xor, blobs, sine, cats-dogs, or a folder with a sub-folder of pictures per class")
+def parse_args(argv=None):
+    parser = datasets.parser("mlp.py", __doc__, "mnist", "digits, fashion, kmnist, iris, circles, moons, "
+                             "spirals, sine, ..., or a folder with a sub-folder of pictures per class")
     option, number = parser.add_argument, datasets.number
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
-    option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each of them")
+    option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each")
     option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
-    option("--dropout", type=number(float, 0, 1), default=0, metavar="P", help="chance to silence a hidden unit")
-    option("--weight-decay", type=number(float, 0), default=0, metavar="L", help="pull all parameters to zero")
-    option("--search", type=number(int, 0), default=0, metavar="N", help="try N random settings, use the best")
-    args = parser.parse_args(argv)
+    option("--dropout", type=number(float, 0, 1), metavar="P", help="chance to silence a hidden unit")
+    option("--weight-decay", type=number(float, 0), metavar="L", help="pull of all weights towards 0")
+    option("--search", type=number(int, 0), default=0, metavar="N", help="use the best of N random settings")
+    return parser.parse_args(argv)
 
+def settle(args, data):
+    """Give the options that were not given the values that suit the data."""
+    usual = dict(hidden=[256, 128], epochs=12, batch_size=128, lr=0.002, dropout=0.2, weight_decay=0)
+    if data.X_train.dtype != np.uint8:                  # a few numbers per example; iris has few examples too
+        decay = 0.01 if data.X_train.shape[1] > 2 else 0
+        usual = dict(hidden=[32, 32], epochs=200, batch_size=32, lr=0.01, dropout=0, weight_decay=decay)
+    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
+
+def main(argv=None):
+    """Run the script with the command line argv; return what came out."""
+    args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
     data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
     data = prepare(data)
-    usual = (dict(hidden=[256, 128], epochs=10, batch_size=128, lr=1e-3) if data.X_train.dtype == np.uint8 else
-             dict(hidden=[32, 32], epochs=200, batch_size=32, lr=1e-2))
-    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
+    settle(args, data)
     print(f"mlp.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test",
           flush=True)
     watched = data

@@ -13,7 +13,8 @@ fail, and goes on to mlp.py.
 
 The first command ends with
 
-    LAST LINES
+    test accuracy 95.50 % (9 of 200 wrong) after 0 s
+    figure: figures/perceptron-blobs.png
 
 Follows Rosenblatt, "The perceptron" (1958), and Cox, "The regression analysis of binary sequences" (1958).
 """
@@ -48,7 +49,7 @@ def perceptron_loss(z, y):
 RULES = {"logistic": (sigmoid, log_loss), "rosenblatt": (step, perceptron_loss)}
 
 class Perceptron:
-    """D inputs, one output a: w (D, 1) and b (1, 1) start at zero; `rule` names the activation and its loss."""
+    """D inputs, one output a: w (D, 1), b (1, 1) start at zero; `rule` names the activation and its loss."""
 
     def __init__(self, D, rule="logistic"):
         self.w, self.b = np.zeros((D, 1), np.float32), np.zeros((1, 1), np.float32)
@@ -122,14 +123,13 @@ def plot_plane(ax, neuron, X, y, path):
             ax.contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], levels=[0], colors="black", alpha=0.7 ** age)
     ax.set(title="the line after epochs 1, 2, 4, 8, ... (late ones dark)", xlabel="x1", ylabel="x2")
 
-
 def plot(neuron, data, pictures, history, path, file, show):
     """What the neuron has learnt, what it answers, and how it got there."""
     X, y, D = data.X_test, data.y_test[:, 0].astype(int), data.X_test.shape[1]
     neuron.forward(batch_last(X))
     z, a = neuron.z[0], neuron.a[0]
-    layout, height = ("WWzl;WWza", 5.5) if pictures is None else ("WWzl;WWza;MMMM", 8)
-    fig, ax = datasets.figure(layout, 15, height)
+    layout, height = ("WWzl;WWza", 5) if pictures is None else ("WWzl;WWza;MMMM", 7.5)
+    fig, ax = datasets.figure(layout, 13, height)
     datasets.plot_curves(ax["l"], ax["a"], history, "accuracy")
     if pictures is not None:
         limit = np.abs(neuron.w).max()
@@ -140,7 +140,7 @@ def plot(neuron, data, pictures, history, path, file, show):
         plot_plane(ax["W"], neuron, X, y, path)
     else:
         ax["W"].barh(range(D), neuron.w[:, 0])
-        ax["W"].set(title=f"weights: those above 0 speak for {data.classes[1]}", yticks=range(D), ylabel="feature")
+        ax["W"].set(title=f"weights: positive ones speak for {data.classes[1]}", yticks=range(D))
     bins = np.linspace(z.min(), z.max(), 31)
     for k, name in enumerate(data.classes):
         ax["z"].hist(z[y == k], bins, color=datasets.COLORS[k], alpha=0.6, label=name)
@@ -159,7 +159,7 @@ def prepare(data, names):
     y (n, 1), 0 or 1; and of pictures those of the test."""
     chosen = [data.classes.index(name) for name in names or data.classes[-2:] if name in data.classes]
     if len(set(chosen)) != 2:
-        raise UserError(f"--classes needs two different ones of {', '.join(data.classes) or 'none that there are'}")
+        raise UserError(f"--classes needs two different ones of: {', '.join(data.classes)}")
     train, test = np.isin(data.y_train, chosen), np.isin(data.y_test, chosen)
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train[train], data.X_test[test]))
     scale = 255 if X_train.dtype == np.uint8 else X_train.std(axis=0)
@@ -169,13 +169,13 @@ def prepare(data, names):
     return Data(data.name, (X_train - mean) / scale, y_train, (X_test - mean) / scale, y_test,
                 [data.classes[k] for k in chosen]), pictures
 
-
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
-    parser = datasets.parser("perceptron.py", __doc__, "blobs", "iris, xor, circles, moons, cats-dogs, mnist, "
-                             "digits, fashion, kmnist, or a folder with a sub-folder of pictures per class")
-    parser.add_argument("--rule", choices=RULES, default="logistic", help="answer by probability, or yes and no")
-    parser.add_argument("--classes", nargs=2, metavar="NAME", help="the two to tell apart (default: the last)")
+    parser = datasets.parser("perceptron.py", __doc__, "blobs", "iris, xor, circles, moons, mnist, digits, "
+                             "cats-dogs, ..., or a folder with a sub-folder of pictures per class")
+    option = parser.add_argument
+    option("--rule", choices=RULES, default="logistic", help="answer with a probability, or yes or no")
+    option("--classes", nargs=2, metavar="NAME", help="the two to tell apart (default: the last two)")
     args = parser.parse_args(argv)
 
     rng, start = np.random.default_rng(args.seed), time.time()

@@ -1,0 +1,149 @@
+"""Each script's default net beside its twin in PyTorch: the same data, batch size, optimizer, learning rates,
+float32 and two threads, each side in a process of its own, the two in alternation.
+
+    python benchmarks/vs_torch.py                      every script
+    python benchmarks/vs_torch.py mlp --rounds 7       one script, more rounds
+
+Needs `pip install torch`. One process would not do: the waiting threads of PyTorch and of NumPy's BLAS slow
+each other down. The twin keeps its data as one tensor and cuts minibatches by index, the fast way in PyTorch;
+a DataLoader would take several times as long. Quote the ratio, not the seconds.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.update(OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2", MPLBACKEND="Agg")
+
+import numpy as np
+
+import datasets
+import mlp
+
+
+# --- The twins ------------------------------------------------------------------------------------------
+
+def twin(net, dtype=None):
+    """A torch.nn.Sequential of the same layers with copies of the same weights."""
+    import torch
+    makers = {"Linear": lambda layer: torch.nn.Linear(*layer.W.shape[::-1]),
+              "Softmax": lambda layer: torch.nn.Softmax(dim=1),
+              "Dropout": lambda layer: torch.nn.Dropout(layer.p)}
+    layers = [makers.get(type(layer).__name__, lambda layer: getattr(torch.nn, type(layer).__name__)())(layer)
+              for layer in net.layers]
+    model = torch.nn.Sequential(*layers).to(dtype or torch.float32)
+    model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.state_dict().items()})
+    return model
+
+def twin_loss(loss):
+    import torch
+    return {"MSELoss": torch.nn.MSELoss, "BCELoss": torch.nn.BCEWithLogitsLoss,
+            "CrossEntropyLoss": torch.nn.CrossEntropyLoss}[type(loss).__name__]()
+
+def twin_optimizer(optimizer, model):
+    import torch
+    makers = {"SGD": lambda *args, **options: torch.optim.SGD(*args, momentum=0.9, **options),
+              "RMSprop": torch.optim.RMSprop, "Adam": torch.optim.Adam}
+    options = dict(lr=optimizer.lr, weight_decay=optimizer.weight_decay)
+    return makers[type(optimizer).__name__](model.parameters(), **options)
+
+def train_twin(model, loss, optimizer, data, epochs, batch_size):
+    """What the scripts' `train` does, step by step, in PyTorch. Returns the test accuracy."""
+    import torch
+    X_train, y_train, X_test, y_test = (torch.tensor(a) for a in data[1:5])
+
+    def prepared(X):
+        return X.float().mul_(1 / 255) if X.dtype == torch.uint8 else X.float()
+
+    def score(Z, y):
+        return ((Z.argmax(1) if Z.shape[1] > 1 else Z > 0) == y).float().mean().item()
+
+    step, steps, lr = 0, epochs * -(-len(X_train) // batch_size), optimizer.param_groups[0]["lr"]
+    for _ in range(epochs):
+        model.train()
+        order, sums = torch.randperm(len(X_train)), np.zeros(2)
+        for i in range(0, len(X_train), batch_size):
+            rows = order[i:i + batch_size]
+            X, y = prepared(X_train[rows]), y_train[rows]
+            optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+            Z = model(X)
+            L = loss(Z, y)
+            optimizer.zero_grad()
+            L.backward()
+            optimizer.step()
+            sums += np.array([L.item(), score(Z.detach(), y)]) * len(y)
+            step += 1
+        model.eval()
+        with torch.no_grad():
+            Z = torch.cat([model(prepared(X_test[i:i + 1000])) for i in range(0, len(X_test), 1000)])
+            L = loss(Z, y_test).item()
+    return score(Z, y_test)
+
+
+# --- One side, in a process of its own ------------------------------------------------------------------
+
+def default_run(script):
+    """What the script trains by default: net, loss and optimizer, the data, the options."""
+    args = script.parse_args([])
+    data = script.prepare(datasets.load("mnist", 0, fallback="digits"))
+    script.settle(args, data)
+    return script.build(data, args, np.random.default_rng(0)), data, args
+
+def one_side(script, side, epochs):
+    """Train for some epochs; print seconds per epoch, test score and peak memory as JSON."""
+    import resource
+    (net, loss, optimizer), data, args = default_run(script)
+    start = time.perf_counter()
+    if side == "numpy":
+        rng = np.random.default_rng(0)
+        run = script.train(net, loss, optimizer, data, epochs, args.batch_size, rng, say=lambda text: None)
+        score = run[0][-1][3]
+    else:
+        import torch
+        torch.set_num_threads(2)
+        torch.manual_seed(0)
+        model = twin(net)
+        theirs = twin_loss(loss), twin_optimizer(optimizer, model)
+        start = time.perf_counter()
+        score = train_twin(model, *theirs, data, epochs, args.batch_size)
+    print(json.dumps({"seconds": (time.perf_counter() - start) / epochs, "score": score,
+                      "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+# --- The comparison -------------------------------------------------------------------------------------
+
+SCRIPTS = {"mlp": mlp}
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), metavar="SCRIPT", help=", ".join(SCRIPTS))
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs in each run")
+    parser.add_argument("--side", choices=["numpy", "torch"], help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.side:
+        return one_side(SCRIPTS[args.scripts[0]], args.side, args.epochs)
+    for script in args.scripts:
+        runs = {"numpy": [], "torch": []}
+        for _ in range(args.rounds):
+            for side in runs:
+                command = [sys.executable, __file__, script, "--side", side, "--epochs", str(args.epochs)]
+                output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+                runs[side].append(json.loads(output.splitlines()[-1]))
+        medians = {side: {key: statistics.median(run[key] for run in results) for key in results[0]}
+                   for side, results in runs.items()}
+        ratio = medians["torch"]["seconds"] / medians["numpy"]["seconds"]
+        print(f"{script}: {ratio:.2f} times as fast as PyTorch")
+        for side, m in medians.items():
+            print(f"    {side}  {m['seconds']:6.2f} s per epoch   peak {m['peak']:5.0f} MB   "
+                  f"test accuracy {100 * m['score']:.2f} % after {args.epochs} epochs")
+
+
+if __name__ == "__main__":
+    main()
