@@ -353,8 +353,8 @@ def minibatches(X, y, batch_size, rng=None, label=""):
     for i in range(0, len(X), batch_size):
         rows = order[i:i + batch_size]
         yield batch_last(X[rows]), batch_last(y[rows])
-        if label:
-            _bar(label, min(i + batch_size, len(X)), len(X), start)
+        if label and i // batch_size % 16 == 0:         # often enough for the eye
+            _bar(label, i + len(rows), len(X), start)
     if label:
         _bar()
 
@@ -364,7 +364,7 @@ def _bar(label="", done=0, total=1, start=0.0):
         return
     width = shutil.get_terminal_size().columns - 1
     left = (time.time() - start) * (total / max(done, 1) - 1)
-    room = max(width - len(label) - 14, 0)
+    room = max(width - len(label) - 15, 0)
     full = round(room * done / total)
     line = f"{label} [{'#' * full}{'.' * (room - full)}] {left:4.0f} s left" if label else ""
     print(f"\r{line[:width]:{width}}\r", end="", flush=True)

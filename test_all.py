@@ -1,4 +1,4 @@
-"""Everything that must hold: python test_all.py (-v shows each test, -k mlp runs one script's; pytest works too).
+"""Everything that must hold: python test_all.py (-v shows each test, -k mlp runs those of one script).
 
 Needs NumPy and matplotlib only, no network, no screen. Where PyTorch is installed, the nets are also compared
 with it; elsewhere those tests are skipped, and say so.
@@ -231,6 +231,9 @@ class TestMlp(Test):
                     self.assertGreater(np.abs(loss.backward()).min(), 0.2)
                     self.assertEqual(loss.backward().dtype, dtype)
             self.assertTrue(math.isfinite(mlp.MSELoss().forward(Z, -Z)))
+            with np.errstate(all="raise", under="ignore"):
+                self.assertEqual(mlp.Softmax().forward(Z).tolist(), [[1, 0], [0, 1]])
+                self.assertEqual(mlp.Sigmoid().forward(Z).tolist(), [[1, 0], [0, 1]])
 
     def test_optimizers_from_the_formula(self):
         """Five steps on L = 1/2 sum c theta^2, one parameter at a time in plain Python."""
@@ -296,7 +299,7 @@ class TestMlp(Test):
                 mlp, "--dataset", "moons", "--activation", activation, "--optimizer", optimizer,
                 "--dropout", "0.05", "--weight-decay", "1e-5", "--hidden", "24", "24")
             self.assertGreater(result["score"], 0.95, activation)
-        result, _ = self.run_main(mlp, "--dataset", "circles", "--hidden")      # without hidden layers: a line
+        result, _ = self.run_main(mlp, "--dataset", "circles", "--hidden")     # without hidden layers: a line
         self.assertLess(result["score"], 0.7)
 
     def test_search(self):
@@ -496,7 +499,7 @@ class TestDatasets(Test):
     def test_damaged_files(self):
         for key, body, words in (
                 ("X", self.bodies[0][:-20], "damaged"), ("X", b"5,1\n4,9\n", "damaged"),
-                ("y", self.bodies[0], "not a whole IDX file"), ("X", gzip.compress(b"x"), "not a whole IDX file"),
+                ("y", self.bodies[0], "not a whole IDX"), ("X", gzip.compress(b"x"), "not a whole IDX file"),
                 ("X", gzip.compress(gzip.decompress(self.bodies[0])[:-1]), "not a whole IDX file"),
                 ("y", self.bodies[3], "do not fit"), ("y", idx(self.arrays[1] + 5)[0], "do not fit"),
                 ("X_test", idx(self.arrays[2][:, 1:])[0], "do not fit")):
@@ -557,8 +560,8 @@ class TestCommandLine(Test):
     def start(self, script, *argv):
         environment = {**os.environ, "DATASETS_DIR": self.folder, "PYTHONWARNINGS": "error"}
         environment.pop("DISPLAY", None)
-        return subprocess.Popen([sys.executable, str(HERE / f"{script}.py"), *argv], env=environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder)
+        return subprocess.Popen([sys.executable, str(HERE / f"{script}.py"), *argv], env=environment,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, text=True)
 
     def finish(self, *argv):
         process = self.start(*argv)
@@ -582,8 +585,9 @@ class TestCommandLine(Test):
                 self.assertRegex(out, rf"--{option}\b[^\n]*(\n +)?[^\n]*\w{{3}}", script)
 
     def test_mistakes_end_in_one_line(self):
-        for line in ("mlp --lr -1", "mlp --lr nan", "mlp --epochs -3", "mlp --epochs ten", "mlp --batch-size 0",
-                     "mlp --dataset minst", "mlp --dataset mnist", "mlp --hidden 0", "mlp --dropout 1",
+        for line in ("mlp --lr -1", "mlp --lr nan", "mlp --epochs -3", "mlp --epochs ten",
+                     "mlp --batch-size 0", "mlp --dataset minst", "mlp --dataset mnist", "mlp --hidden 0",
+                     "mlp --dropout 1",
                      "mlp --optimizer newton", "mlp --nonsense", "mlp --load none.npz --dataset xor",
                      "mlp --dataset moons --epochs 1 --save no/such/folder/w.npz",
                      "perceptron --dataset sine", "perceptron --classes A A"):
@@ -610,7 +614,8 @@ class TestCommandLine(Test):
         process = self.start("mlp", "--dataset", "moons")
         process.stdout.readline()
         process.stdout.close()
-        self.assertEqual(process.stderr.read(), "")
+        with process.stderr:
+            self.assertEqual(process.stderr.read(), "")
         process.wait(timeout=30)
 
     def test_same_seed_same_numbers(self):
@@ -624,6 +629,8 @@ class TestCommandLine(Test):
             first, _ = self.run_main(script, "--dataset", "moons", "--epochs", "20", "--save", file)
             again, _ = self.run_main(script, "--dataset", "moons", "--epochs", "0", "--load", file)
             self.assertEqual(first["loss"], again["loss"])
+        shapes = {name: a.shape for name, a in np.load(file).items()}
+        self.assertEqual(shapes, {"weight": (1, 2), "bias": (1,)})
         self.fails("perceptron.npz another net", mlp.main, ["--dataset", "moons", "--load", file])
         Path(file).write_bytes(b"not a zip")
         self.fails("perceptron.npz no weights", mlp.main, ["--dataset", "moons", "--load", file])

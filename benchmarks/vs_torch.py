@@ -122,7 +122,7 @@ SCRIPTS = {"mlp": mlp}
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), metavar="SCRIPT", help=", ".join(SCRIPTS))
+    parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), help="which (all)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
     parser.add_argument("--epochs", type=int, default=3, help="epochs in each run")
     parser.add_argument("--side", choices=["numpy", "torch"], help=argparse.SUPPRESS)
