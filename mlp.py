@@ -37,10 +37,11 @@ from datasets import UserError, batch_last, minibatches
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
 
 class Layer:
-    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z for the output Z, leaves the gradient
-    of each parameter `W` named in `params` in `dW`, and returns ∂L/∂X."""
+    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
+    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input."""
     params = ()
-    needs_dX = True         # the first layer of a net may skip ∂L/∂X: nobody asks for it
+    init = "xavier"         # how a Linear in front of this layer should start
+    needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # Dropout stands aside when the net predicts
 
 class Linear(Layer):
@@ -60,7 +61,7 @@ class Linear(Layer):
 
     def backward(self, dZ):
         np.matmul(dZ, self.X.T, out=self.dW)            # (15)  ∂L/∂W = ∂L/∂Z Xᵀ                  (K, D)
-        np.sum(dZ, axis=1, keepdims=True, out=self.db)  # (16)  ∂L/∂b = Σₙ ∂L/∂Zₙ                 (K, 1)
+        np.sum(dZ, axis=1, keepdims=True, out=self.db)  # (16)  ∂L/∂bₖ = Σₙ ∂L/∂Zₖₙ               (K, 1)
         if self.needs_dX:
             return self.W.T @ dZ                        # (17)  ∂L/∂X = Wᵀ ∂L/∂Z                  (D, N)
 
@@ -84,6 +85,8 @@ class Tanh(Layer):
 
 class ReLU(Layer):
     """Lets the positive part through."""
+    init = "he"
+
     def forward(self, Z):
         self.A = np.maximum(Z, 0)                       # (22)  A = max(Z, 0)
         return self.A
@@ -99,7 +102,7 @@ class Softmax(Layer):
         return self.P
 
     def backward(self, dP):
-        mean = (self.P * dP).sum(axis=0)
+        mean = (self.P * dP).sum(axis=0)                # weighted by P, hence without 1/K
         return self.P * (dP - mean)                     # (25)  ∂L/∂Zₖ = Pₖ (∂L/∂Pₖ − Σⱼ Pⱼ ∂L/∂Pⱼ)
 
 class Dropout(Layer):
@@ -122,11 +125,12 @@ class Sequential:
     """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
     into which the W, b, dW, db of the layers are views."""
     def __init__(self, *layers):
-        self.layers, end = layers, 0
+        self.layers = layers
         owners = [(layer, name) for layer in layers for name in layer.params]
         self.theta = np.concatenate([getattr(layer, name).ravel() for layer, name in owners])
         self.dtheta = np.zeros_like(self.theta)
-        for layer, name in owners:
+        end = 0
+        for layer, name in owners:                      # layer.W becomes a window into theta, dW into dtheta
             shape = getattr(layer, name).shape
             start, end = end, end + math.prod(shape)
             setattr(layer, name, self.theta[start:end].reshape(shape))
@@ -135,19 +139,23 @@ class Sequential:
     def forward(self, X, training=False):
         for layer in self.layers:
             if training or not layer.only_training:
-                X = layer.forward(X)                    # (29)  X ← fₗ(X),  l = 1, …, last
+                X = layer.forward(X)                    # (29)  Xₗ = fₗ(Xₗ₋₁),  l = 1, 2, …
         return X
 
     def backward(self, dX):
+        """From ∂L/∂X of the output to that of the input, for the last forward (in training)."""
         for layer in reversed(self.layers):
-            dX = layer.backward(dX)                     # (30)  ∂L/∂X ← (∂fₗ/∂X)ᵀ ∂L/∂X,  l = last, …, 1
+            dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
 
     def state_dict(self):
         """The parameters (views), named and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
-        return {f"{i}.weight" if name == "W" else f"{i}.bias":
-                getattr(layer, name) if name == "W" else getattr(layer, name)[:, 0]
-                for i, layer in enumerate(self.layers) for name in layer.params}
+        state = {}
+        for i, layer in enumerate(self.layers):
+            for name in layer.params:
+                V = getattr(layer, name)
+                state[f"{i}.{dict(W='weight', b='bias').get(name, name)}"] = V[:, 0] if name == "b" else V
+        return state
 
 
 # --- Losses: forward returns the mean L over the minibatch, backward ∂L/∂Z for the output Z of the net ----
@@ -155,18 +163,18 @@ class Sequential:
 class MSELoss:
     """Mean squared error of Z against targets Y, both (K, N)."""
     def forward(self, Z, Y):
-        self.E = Z - Y
-        return float(np.mean(self.E * self.E))          # (31)  L = 1/KN Σ (Z − Y)²
+        self.error = Z - Y
+        return float(np.mean(self.error ** 2))          # (31)  L = 1/KN Σ (Z − Y)²
 
     def backward(self):
-        return 2 / self.E.size * self.E                 # (32)  ∂L/∂Z = 2/KN (Z − Y)
+        return 2 / self.error.size * self.error         # (32)  ∂L/∂Z = 2/KN (Z − Y)
 
 class BCELoss:
     """Log loss of the probabilities sigmoid(Z) against targets Y in [0, 1], both (K, N); safe for any Z."""
     def forward(self, Z, Y):
         self.Z, self.Y = Z, np.asarray(Y, Z.dtype)
         losses = np.logaddexp(0, Z) - self.Y * Z        # ln(1 + eᶻ), without computing eᶻ
-        return float(losses.mean())                     # (33)  L = 1/KN Σ ln(1 + eᶻ) − Y Z
+        return float(losses.mean())                     # (33)  L = 1/KN Σ (ln(1 + eᶻ) − Y Z)
 
     def backward(self):
         P = Sigmoid().forward(self.Z)
@@ -175,7 +183,7 @@ class BCELoss:
 class CrossEntropyLoss:
     """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y, np.arange(len(y))               # where in each column the right class stands
+        self.right = y, np.arange(len(y))               # the places (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -189,14 +197,15 @@ class CrossEntropyLoss:
 # --- Optimizers -----------------------------------------------------------------------------------------
 
 class Optimizer:
-    """Has theta, its gradient g and two averages of past gradients, in pieces that fit the processor's cache.
-    `lr` is the learning rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L."""
+    """Has theta, its gradient g, and two memories of past gradients: m of g, s of g². `lr` is the learning
+    rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]
+        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]     # to fit the fast cache
 
     def step(self):
+        """Move theta. Uses up its gradient."""
         self.t += 1
         for theta, g, m, s in zip(*self.pieces):
             if self.weight_decay:
@@ -216,19 +225,18 @@ class RMSprop(Optimizer):
         theta -= self.lr * g / (np.sqrt(s) + eps)       # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
-    """Both: momentum, divided by the usual size; m and s count as averages, whose weights sum to 1
-    (Kingma & Ba 2015)."""
+    """Momentum, divided by the usual size; c1, c2 make averages of the sums m and s (Kingma & Ba 2015)."""
     def update(self, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
-        s += np.square(g, out=g)                        # (44)  s ← β₂ s + g²
-        sum1, sum2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))   # of the weights so far
-        step = np.sqrt(s, out=g)                        # in the memory of g, which has done its work
-        step += eps * math.sqrt(sum2)
-        np.divide(m, step, out=step)
-        step *= self.lr * math.sqrt(sum2) / sum1
-        theta -= step                                   # (45)  θ ← θ − η (m / Σβ₁ⁱ) / (√(s / Σβ₂ⁱ) + ε)
+        s += np.square(g, out=g)                        # (44)  s ← β₂ s + g²;  now g is free for other use
+        c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
+        root = np.sqrt(s, out=g)
+        root += eps * math.sqrt(c2)
+        step = np.divide(m, root, out=g)
+        step *= self.lr * math.sqrt(c2) / c1
+        theta -= step                                   # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 
 # --- Training -------------------------------------------------------------------------------------------
@@ -240,13 +248,18 @@ def build(data, args, rng):
     """The net for the data, its loss and its optimizer, as the options want them."""
     layers, D = [], data.X_train.shape[1]
     for width in args.hidden:
-        layers += [Linear(D, width, rng, "he" if args.activation == "relu" else "xavier")]
-        layers += [ACTIVATIONS[args.activation]()]
+        activation = ACTIVATIONS[args.activation]()
+        layers += [Linear(D, width, rng, activation.init), activation]
         layers += [Dropout(args.dropout, rng)] if args.dropout else []
         D = width
-    K = len(data.classes)
-    loss, K = {0: (MSELoss(), 1), 2: (BCELoss(), 1)}.get(K, (CrossEntropyLoss(), K))
+    if not data.classes:                                # a regression
+        loss, K = MSELoss(), 1
+    elif len(data.classes) == 2:
+        loss, K = BCELoss(), 1
+    else:
+        loss, K = CrossEntropyLoss(), len(data.classes)
     net = Sequential(*layers, Linear(D, K, rng))
+    net.layers[0].needs_dX = False
     return net, loss, OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
 def summary(net, X):
@@ -273,31 +286,32 @@ def in_words(value, data):
     return f"accuracy {100 * value:.2f} %" if data.classes else f"RMSE {value:.4f}"
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
-    """Fit the net. Returns per epoch (train loss, train score, test loss, test score), and copies of theta
-    after epochs 0, 1, 2, 4, ... and the last. Ctrl-C ends it early; UserError if the loss is not finite."""
-    history, thetas, lr = [], {0: net.theta.copy()}, optimizer.lr
-    steps = epochs * math.ceil(len(data.X_train) / batch_size)
-    net.layers[0].needs_dX = False
+    """Fit the net. Returns per epoch (train loss, train score, test loss, test score), those of train being
+    means over the minibatches as they go by; and copies of theta after epochs 0, 1, 2, 4, ... and the last.
+    Ctrl-C ends it early; UserError if the loss is not finite."""
+    history, thetas = [], {0: net.theta.copy()}
+    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
     try:
         for epoch in range(1, epochs + 1):
             sums = np.zeros(2)
             for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-                optimizer.lr = lr * (1 - optimizer.t / steps)  # (46)  η falls in a straight line to 0
+                optimizer.lr = lr * (1 - step / steps)  # (46)  η = η₀ (1 − t / T)
+                step += 1
                 Z = net.forward(X, training=True)
                 L = loss.forward(Z, y)
                 net.backward(loss.backward())
                 optimizer.step()
                 if not math.isfinite(L):
-                    raise UserError(f"the loss is {L} in step {optimizer.t}: try a lower --lr than {lr:g}")
+                    raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
                 sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
             Z, y = predict(net, data.X_test), batch_last(data.y_test)
             history.append((*sums, loss.forward(Z, y), score(Z, y)))
-            if epoch & (epoch - 1) == 0:
+            if epoch & (epoch - 1) == 0:                # a power of 2
                 thetas[epoch] = net.theta.copy()
             if epoch % math.ceil(epochs / 20) == 0:
-                a, b, c, d = history[-1]
-                say(f"epoch {epoch:3}/{epochs}   train loss {a:.4f}, {in_words(b, data)}   "
-                    f"test loss {c:.4f}, {in_words(d, data)}")
+                L, value, L_test, value_test = history[-1]
+                say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, {in_words(value, data)}   "
+                    f"test loss {L_test:.4f}, {in_words(value_test, data)}")
     except KeyboardInterrupt:
         say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
     thetas[len(history)] = net.theta.copy()
@@ -314,7 +328,8 @@ def search(data, args, rng):
         args.hidden = [int(rng.choice([16, 32, 64, 128, 256]))] * rng.integers(1, 4)
         try:
             parts = build(data, args, rng)
-            L = train(*parts, data, args.epochs, args.batch_size, rng, say=lambda text: None)[0][-1][2]
+            history, _ = train(*parts, data, args.epochs, args.batch_size, rng, say=lambda text: None)
+            L = history[-1][2] if history else math.inf
         except UserError:                                       # this learning rate is too high
             L = math.inf
         tried.append((L, trial, vars(args).copy()))
@@ -357,7 +372,8 @@ def plot(net, data, history, thetas, path, show):
             ax[panel].set(title=f"after epoch {epoch}", xlabel="x1, standardised", ylabel="x2, standardised")
     else:
         P, square = probabilities(predict(net, X)), (-1, math.isqrt(D), math.isqrt(D))
-        start, end = (thetas[epoch][:net.layers[0].W.size].reshape(-1, D)[:48] for epoch in (0, max(thetas)))
+        first = net.layers[0].W.size                    # theta begins with the first layer's W
+        start, end = (thetas[epoch][:first].reshape(-1, D)[:48] for epoch in (0, max(thetas)))
         W = end - start if images else end              # without the noise where digits have no ink
         ax["W"].imshow(datasets.tiles(W.reshape(square), 8) if images else W, cmap="RdBu", aspect="auto",
                        vmin=-np.abs(W).max(), vmax=np.abs(W).max())

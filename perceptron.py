@@ -38,7 +38,7 @@ def sigmoid(z):
 
 def log_loss(z, y):
     losses = np.logaddexp(0, z) - y * z                 # ln(1 + eᶻ), without computing eᶻ
-    return float(losses.mean())                         # (2)  L = 1/N Σ ln(1 + eᶻ) − y z
+    return float(losses.mean())                         # (2)  L = 1/N Σ (ln(1 + eᶻ) − y z)
 
 def step(z):
     return (z > 0).astype(z.dtype)                      # (3)  [z > 0]
@@ -93,11 +93,11 @@ def train(neuron, data, epochs, batch_size, lr, rng):
                 neuron.forward(X)
                 neuron.backward(y)
                 neuron.update(lr)
-            row = *evaluate(neuron, data.X_train, data.y_train), *evaluate(neuron, data.X_test, data.y_test)
+            row = (*evaluate(neuron, data.X_train, data.y_train), *evaluate(neuron, data.X_test, data.y_test))
             if not math.isfinite(row[0]):
                 raise UserError(f"the loss is {row[0]} after epoch {epoch}: try a lower --lr than {lr:g}")
             history.append(row)
-            if epoch & (epoch - 1) == 0:
+            if epoch & (epoch - 1) == 0:                # a power of 2
                 path[epoch] = neuron.w.copy(), neuron.b.copy()
             if epoch % math.ceil(epochs / 20) == 0:
                 print(f"epoch {epoch:3}/{epochs}   train loss {row[0]:.4f}, accuracy {100 * row[1]:.2f} %   "
