@@ -202,7 +202,7 @@ class Optimizer:
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]     # to fit the fast cache
+        self.pieces = [np.array_split(a, 1 + a.size // 100_000) for a in arrays]     # to fit the fast cache
 
     def step(self):
         """Move theta. Uses up its gradient."""
