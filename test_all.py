@@ -26,6 +26,7 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import numpy as np
 
+import cnn
 import datasets
 import mlp
 import perceptron
@@ -36,7 +37,7 @@ except ImportError:
     torch = None
 
 HERE = Path(__file__).parent
-SCRIPTS = ["perceptron", "mlp"]
+SCRIPTS = ["perceptron", "mlp", "cnn"]
 README = (HERE / "README.md").read_text(encoding="utf-8")
 rng = np.random.default_rng(7)
 needs_torch = unittest.skipIf(torch is None, "PyTorch is not installed")
@@ -374,6 +375,169 @@ class TestMlpTorch(Test):
         self.close(net.forward(X), model(torch.from_numpy(X.T)).detach().numpy().T, 1e-6)
 
 
+# --- cnn.py ---------------------------------------------------------------------------------------------
+
+def naive_conv(X, W, b, s, p, dZ=None):
+    """Z by loops straight from the formula; given dZ, the gradients (dX, dW, db)."""
+    (C, H, width, N), (K, _, kH, kW) = X.shape, W.shape
+    Z = np.zeros((K, (H + 2 * p - kH) // s + 1, (width + 2 * p - kW) // s + 1, N)) + b[:, :, None, None]
+    dX, dW = np.zeros_like(X), np.zeros_like(W)
+    for (k, h, w), c, i, j in itertools.product(np.ndindex(Z.shape[:3]), range(C), range(kH), range(kW)):
+        y, x = s * h + i - p, s * w + j - p
+        if 0 <= y < H and 0 <= x < width:
+            Z[k, h, w] += W[k, c, i, j] * X[c, y, x]
+            if dZ is not None:
+                dW[k, c, i, j] += np.sum(dZ[k, h, w] * X[c, y, x])
+                dX[c, y, x] += dZ[k, h, w] * W[k, c, i, j]
+    return Z if dZ is None else (dX, dW, np.array([[dZ[k].sum()] for k in range(K)]))
+
+def naive_pool(X, kH, kW, s, dA=None):
+    (C, H, W, N) = X.shape
+    A, dX = np.zeros((C, (H - kH) // s + 1, (W - kW) // s + 1, N)), np.zeros_like(X)
+    for c, h, w, n in np.ndindex(A.shape):
+        seen = [(X[c, s * h + i, s * w + j, n], -i, -j) for i in range(kH) for j in range(kW)]
+        A[c, h, w, n], i, j = max(seen)                 # of equals the first, row by row
+        if dA is not None:
+            dX[c, s * h - i, s * w - j, n] += dA[c, h, w, n]
+    return A if dA is None else dX
+
+class TestCnn(Test):
+    KERNELS, SIZES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (2, 3)), ((7, 8), (6, 5))
+
+    def test_convolution_from_the_formula(self):
+        cases = itertools.product(self.KERNELS, (1, 2, 3), (0, 1, 2), self.SIZES, ((1, 2, 1), (3, 2, 2)))
+        for kernel, s, p, size, (C, K, N) in cases:
+            net, X = double(cnn.Conv2d(C, K, kernel, rng, s, p)), rng.standard_normal((C, *size, N))
+            layer, Z, case = net.layers[0], net.forward(X), f"kernel {kernel}, {s=}, {p=}, {size}"
+            self.close(Z, naive_conv(X, layer.W, layer.b, s, p), what=case)
+            dZ = rng.standard_normal(Z.shape)
+            ours = net.backward(dZ), layer.dW, layer.db
+            for mine, right in zip(ours, naive_conv(X, layer.W, layer.b, s, p, dZ)):
+                self.close(mine, right, what=case)
+
+    def test_pooling_from_the_formula(self):
+        for kernel, s, size, ties in itertools.product(self.KERNELS, (1, 2, 3), self.SIZES, (False, True)):
+            X = rng.integers(0, 3, (2, *size, 2)) * 1.0 if ties else rng.standard_normal((2, *size, 2))
+            layer, case = cnn.MaxPool2d(kernel, s), f"kernel {kernel}, stride {s}, {size}, ties {ties}"
+            A = layer.forward(X)
+            self.close(A, naive_pool(X, *kernel, s), what=case)
+            dA = rng.standard_normal(A.shape)
+            self.close(layer.backward(dA), naive_pool(X, *kernel, s, dA), what=case)
+
+    def test_gradients(self):
+        for kernel, s, p, pool in (3, 1, 0, 2), ((2, 3), 2, 1, 1), (5, 1, 2, (3, 2)), (1, 3, 0, 1):
+            net = double(cnn.Conv2d(2, 3, kernel, rng, s, p), cnn.MaxPool2d(pool, 1), mlp.Tanh(),
+                         cnn.Conv2d(3, 2, 1, rng), cnn.Flatten())
+            self.check_gradients(net, rng.standard_normal((2, 6, 7, 2)))
+
+    def test_first_layer_skips_its_input(self):
+        net = double(cnn.Conv2d(1, 2, 3, rng))
+        dZ = rng.standard_normal(net.forward(rng.standard_normal((1, 5, 5, 2))).shape)
+        net.backward(dZ)
+        dtheta, net.layers[0].needs_dX = net.dtheta.copy(), False
+        self.assertIsNone(net.backward(dZ))
+        self.close(net.dtheta, dtheta)
+
+    def test_initial_kernels(self):
+        W = cnn.Conv2d(20, 100, 5, np.random.default_rng(0)).W
+        self.assertAlmostEqual(W.var() * 20 * 25 / 2, 1, delta=0.02)
+
+    def test_impossible_layers(self):
+        self.fails("kernel 5 larger image 4", cnn.Conv2d(1, 2, 5, rng).forward, np.zeros((1, 4, 9, 1)))
+        self.fails("kernel 3 larger image 2", cnn.MaxPool2d(3).forward, np.zeros((1, 5, 2, 1)))
+        for kernel, stride, padding in (0, 1, 0), (3, 0, 0), (3, 1, -1):
+            self.fails(f"convolution {stride}", cnn.Conv2d, 1, 2, kernel, rng, stride, padding)
+        self.fails("pooling stride 0", cnn.MaxPool2d, 2, 0)
+        self.fails("larger image", cnn.main, ["--dataset", "digits", "--kernel-size", "29"])
+        self.fails("pictures mlp.py iris", cnn.main, ["--dataset", "iris"])
+
+    def test_learns_saves_and_reads_pictures(self):
+        from PIL import Image
+        with tempfile.TemporaryDirectory() as folder:
+            file, other = f"{folder}/w.npz", ["--dataset", "digits", "--hidden", "--load"]
+            result, out = self.run_main(cnn, "--dataset", "digits", "--channels", "4", "8", "--hidden",
+                                        "--epochs", "3", "--lr", "1e-2", "--save", file)
+            self.assertGreater(result["score"], 0.8)
+            self.assertRegex(out, r"Conv2d +4 x 24 x 24 +104 +57,600\n")
+            self.assertRegex(out, r"Linear +10 +1,290 +1,280\nin all +2,202 +110,080\n")
+            self.fails("weights another net", cnn.main, [*other, file])
+            data = datasets.load("digits")
+            digit = data.X_test[next(i for i in range(99) if data.y_test[i] == 0)]
+            large = np.kron(digit[:, 3:], np.ones((9, 9), np.uint8))
+            pictures = {"light.png": digit, "dark.png": 255 - large}
+            for name, a in pictures.items():
+                Image.fromarray(a).save(f"{folder}/{name}")
+            Image.fromarray(np.full((9, 9), 200, np.uint8)).save(f"{folder}/blank.png")
+            Path(folder, "words.png").write_text("not a picture")
+            read = ["--channels", "4", "8", "--hidden", "--load", file, "--predict"]
+            result, out = self.run_main(cnn, *read, *(f"{folder}/{name}" for name in pictures))
+            self.assertEqual(result["P"].argmax(axis=0).tolist(), [0, 0])
+            said = re.findall(r"(?:light|dark)\.png: 0 \(\d+\.\d %\), \d \(\d+\.\d %\), \d \(", out)
+            self.assertEqual(len(said), 2)
+            wrong = {"blank.png": "blank", "words.png": "not a picture", "none.png": "No such file"}
+            for name, words in wrong.items():
+                self.fails(words, cnn.main, [*read, f"{folder}/{name}"])
+
+    def test_pictures_are_prepared_like_mnist(self):
+        from PIL import Image
+        page = np.full((300, 200), 230, np.uint8)
+        page[40:200, 150:170] = 20              # a bar of 160 x 20 comes to 20 x 2 in the middle
+        with tempfile.NamedTemporaryFile(suffix=".png") as file:
+            Image.fromarray(page).save(file.name)
+            picture = cnn.read_picture(file.name, 28, 28)
+        rows, columns = np.nonzero(picture)
+        self.assertEqual((rows.min(), rows.max(), np.ptp(columns) + 1, picture.max()), (4, 23, 2, 255))
+        self.assertLessEqual(abs(columns.mean() - 14), 0.5)
+
+@needs_torch
+class TestCnnTorch(Test):
+    def test_layers(self):
+        cases = itertools.product(TestCnn.KERNELS, (1, 2, 3), (0, 1, 2), TestCnn.SIZES)
+        for kernel, s, p, size in cases:
+            X = rng.standard_normal((2, *size, 3))
+            twin = torch.nn.Conv2d(2, 4, kernel, s, p, dtype=torch.float64)
+            pool, its_pool = cnn.MaxPool2d(kernel, s), torch.nn.MaxPool2d(kernel, s)
+            net = double(cnn.Conv2d(2, 4, kernel, rng, s, p))
+            twin.load_state_dict({name[2:]: torch.tensor(a.copy()) for name, a in net.state_dict().items()})
+            for mine, its in (net, twin), (pool, its_pool):
+                x = torch.tensor(np.moveaxis(X, -1, 0).copy(), requires_grad=True)
+                Z, z = mine.forward(X), its(x)
+                dZ = rng.standard_normal(Z.shape)
+                z.backward(torch.tensor(np.moveaxis(dZ, -1, 0).copy()))
+                self.close(Z, np.moveaxis(z.detach().numpy(), 0, -1))
+                self.close(mine.backward(dZ), np.moveaxis(x.grad.numpy(), 0, -1))
+            self.close(net.layers[0].dW, twin.weight.grad)
+            self.close(net.layers[0].db[:, 0], twin.bias.grad)
+
+    def test_ten_steps_and_weights_both_ways(self):
+        from benchmarks.vs_torch import twin as vs_torch_twin
+        args = cnn.parse_args(["--channels", "3", "4", "--hidden", "8", "--lr", "0.01"])
+        blank = np.zeros((0, 1, 28, 28), np.uint8)
+        net = double(*cnn.build(datasets.Data("", blank, 0, blank, 0, "0123456789"), args, rng)[0].layers)
+        twin = vs_torch_twin(net, torch.float64)
+        with tempfile.TemporaryDirectory() as folder:   # NumPy to PyTorch, and back into a net that was wiped
+            np.savez(f"{folder}/ours.npz", **net.state_dict())
+            with np.load(f"{folder}/ours.npz") as file:
+                twin.load_state_dict({name: torch.tensor(file[name]) for name in file})
+            net.theta[:] = 0
+            np.savez(f"{folder}/theirs.npz", **{name: a.numpy() for name, a in twin.state_dict().items()})
+            datasets.read_weights(f"{folder}/theirs.npz", net.state_dict())
+        loss, mine = cnn.CrossEntropyLoss(), cnn.Adam(net, 0.01)
+        its = torch.optim.Adam(twin.parameters(), 0.01)
+        for step in range(10):
+            X, y = rng.random((1, 28, 28, 6)), rng.integers(0, 10, 6)
+            Z = twin(torch.tensor(np.moveaxis(X, -1, 0).copy()))
+            L = torch.nn.functional.cross_entropy(Z, torch.tensor(y))
+            its.zero_grad()
+            L.backward()
+            self.close(loss.forward(net.forward(X), y), L.item(), what=f"loss in step {step}")
+            net.backward(loss.backward())
+            self.close(net.dtheta, np.concatenate([p.grad.ravel() for p in twin.parameters()]))
+            mine.step()
+            its.step()
+            self.close(net.theta, np.concatenate([p.detach().ravel() for p in twin.parameters()]))
+
+
 # --- datasets.py ----------------------------------------------------------------------------------------
 
 def idx(*arrays):
@@ -570,7 +734,8 @@ class TestCommandLine(Test):
 
     def test_in_a_pipe(self):
         for script in SCRIPTS:
-            code, out, err = self.finish(script, "--dataset", "moons")
+            small = ["moons"] if script in ("perceptron", "mlp") else ["digits", "--epochs", "1"]
+            code, out, err = self.finish(script, "--dataset", *small)
             self.assertEqual((code, err), (0, ""), script)
             self.assertTrue(out.isascii() and "\r" not in out, script)
             self.assertTrue(out.startswith(f"{script}.py learns"), script)
@@ -667,7 +832,8 @@ class TestText(Test):
                     self.assertEqual(match.start(), max(56, len(line[:match.start()].rstrip()) + 2), line)
             margin = list(dict.fromkeys(match[1] for match in found if match))
             section = README.split(f"\n## {script}.py")[1].split("\n## ")[0]
-            self.assertEqual(margin, list(dict.fromkeys(re.findall(r"\\tag\{(\d+)\}", section))), script)
+            derived = re.findall(r"(?:\\tag\{|\[\()(\d+)[)}]", section)
+            self.assertEqual(margin, list(dict.fromkeys(derived)), script)
 
     def test_readme_promises_what_runs_print(self):
         """Docstring and README promise the same last lines; a default run without data prints them."""

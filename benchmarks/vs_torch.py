@@ -3,6 +3,7 @@ float32 and two threads, each side in a process of its own, the two in alternati
 
     python benchmarks/vs_torch.py                      every script
     python benchmarks/vs_torch.py mlp --rounds 7       one script, more rounds
+    python benchmarks/vs_torch.py --growth             how the cost of a convolution grows with its sizes
 
 Needs `pip install torch`. One process would not do: the waiting threads of PyTorch and of NumPy's BLAS slow
 each other down. The twin keeps its data as one tensor and cuts minibatches by index, the fast way in PyTorch;
@@ -23,6 +24,7 @@ os.environ.update(OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2", MPLBACKEND="Agg
 
 import numpy as np
 
+import cnn
 import datasets
 import mlp
 
@@ -33,6 +35,9 @@ def twin(net, dtype=None):
     """A torch.nn.Sequential of the same layers with copies of the same weights."""
     import torch
     makers = {"Linear": lambda layer: torch.nn.Linear(*layer.W.shape[::-1]),
+              "Conv2d": lambda layer: torch.nn.Conv2d(layer.W.shape[1], layer.W.shape[0], layer.kernel,
+                                                      layer.stride, layer.padding),
+              "MaxPool2d": lambda layer: torch.nn.MaxPool2d(layer.kernel, layer.stride),
               "Softmax": lambda layer: torch.nn.Softmax(dim=1),
               "Dropout": lambda layer: torch.nn.Dropout(layer.p)}
     layers = [makers.get(type(layer).__name__, lambda layer: getattr(torch.nn, type(layer).__name__)())(layer)
@@ -116,17 +121,45 @@ def one_side(script, side, epochs):
                       "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
+# --- Growth ---------------------------------------------------------------------------------------------
+
+def growth():
+    """A line per doubled size of a convolution with outputs of 8 x 8: the cost must not more than double."""
+    rng = np.random.default_rng(0)
+    base = {"images": 128, "channels in": 16, "channels out": 32, "kernel height": 5, "kernel width": 5}
+
+    def milliseconds(N, C, K, kH, kW):
+        net, seconds = cnn.Sequential(cnn.Conv2d(C, K, (kH, kW), rng)), []
+        X = rng.standard_normal((C, 7 + kH, 7 + kW, N), dtype=np.float32)
+        dZ = np.ones_like(net.forward(X))
+        for _ in range(25):
+            start = time.perf_counter()
+            net.forward(X)
+            net.backward(dZ)
+            seconds.append(time.perf_counter() - start)
+        return 1000 * statistics.median(seconds)
+
+    print(f"forward and backward of one convolution, {base}: {milliseconds(*base.values()):.2f} ms")
+    for name in base:
+        doubled = {**base, name: 2 * base[name]}
+        ratio = milliseconds(*doubled.values()) / milliseconds(*base.values())
+        print(f"    {name:13} doubled: {ratio:.2f} times as long")
+
+
 # --- The comparison -------------------------------------------------------------------------------------
 
-SCRIPTS = {"mlp": mlp}
+SCRIPTS = {"mlp": mlp, "cnn": cnn}
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), help="which (all)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
     parser.add_argument("--epochs", type=int, default=3, help="epochs in each run")
+    parser.add_argument("--growth", action="store_true", help="only how a convolution's cost grows")
     parser.add_argument("--side", choices=["numpy", "torch"], help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.growth:
+        return growth()
     if args.side:
         return one_side(SCRIPTS[args.scripts[0]], args.side, args.epochs)
     for script in args.scripts:

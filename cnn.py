@@ -1,0 +1,540 @@
+"""A convolutional net: it looks for the same small patterns everywhere, and for patterns of patterns.
+
+A dense layer has a weight for every pixel, and must learn a stroke anew in every corner of the image.
+A convolution has one small kernel per pattern and lays it on every place of the image; max pooling keeps
+the best match of each neighbourhood, so that a shift by a pixel does not matter. Two rounds of that, then
+dense layers decide. The math stands in the right margin; the README derives it under the same numbers.
+
+    python cnn.py                                      learn to read the handwritten digits of MNIST
+    python cnn.py --dataset fashion                    clothes instead
+    python cnn.py --save w.npz                         keep what has been learnt
+    python cnn.py --load w.npz --predict my_digit.png  and read your own handwriting with it
+
+The first command ends with
+
+    test accuracy 99.11 % (89 of 10,000 wrong) after 40 s
+    figure: figures/cnn-mnist.png
+
+or, where MNIST is not on disk and cannot be downloaded, with
+
+    test accuracy 97.50 % (50 of 2,000 wrong) after 7 s
+    figure: figures/cnn-digits.png
+
+Follows LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to document recognition" (1998).
+"""
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy", "matplotlib"]
+# ///
+import math
+import time
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+import datasets
+from datasets import UserError, batch_last, minibatches
+
+
+# --- Layers: a minibatch of N volumes is an array (C, H, W, N): channels, height, width; dV means ∂L/∂V -----
+
+def pair(sides):
+    """A side given once counts for both."""
+    return tuple(sides) if np.iterable(sides) else (sides, sides)
+
+def places(side, kernel, stride, padding=0):
+    """How many windows fit along a side; UserError if none."""
+    if side + 2 * padding < kernel:
+        raise UserError(f"a kernel of {kernel} is larger than an image of {side} with a padding of {padding}")
+    return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
+
+class Layer:
+    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
+    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input."""
+    params = ()
+    init = "xavier"         # how a Linear in front of this layer should start
+    needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
+    only_training = False   # Dropout stands aside when the net predicts
+
+class Conv2d(Layer):
+    """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), p zeros
+    around it: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW), b (K, 1).
+    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p."""
+    params = ("W", "b")
+
+    def __init__(self, C, K, kernel, rng, stride=1, padding=0):
+        self.kernel, self.stride, self.padding = pair(kernel), stride, padding
+        if min(self.kernel) < 1 or stride < 1 or padding < 0:
+            raise UserError(f"a convolution cannot have kernel {kernel}, stride {stride}, padding {padding}")
+        D = C * math.prod(self.kernel)                  # as many numbers as a kernel sees
+        deviation = math.sqrt(2 / D)                    # (12)  Var W = 2 / D
+        self.W = deviation * rng.standard_normal((K, C, *self.kernel), dtype=np.float32)
+        self.b = np.zeros((K, 1), np.float32)
+
+    def forward(self, X):
+        (C, H, W, N), K, (kH, kW), s, p = X.shape, len(self.W), self.kernel, self.stride, self.padding
+        OH, OW, self.size = places(H, kH, s, p), places(W, kW, s, p), (H, W)
+        X = np.pad(X, ((0, 0), (p, p), (p, p), (0, 0))) if p else X
+
+        # Row after row of X, each of its C channels kW times, shifted by one: lines (H C kW, OW N). What the
+        # kernel sees for a row of Z are kH C kW neighbouring lines: a view, nothing is copied.
+        lines = sliding_window_view(X, kW, axis=2)[:, :, ::s].transpose(1, 0, 4, 2, 3).reshape(-1, OW * N)
+        self.X = sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)
+        Z = np.empty((K, OH, OW * N), X.dtype)
+        kernels = self.W.swapaxes(1, 2).reshape(K, -1)  # (48)  Z[k,h,w] = Σ W[k,c,i,j] X[c,y,x] + bₖ
+        np.matmul(kernels, self.X, out=Z.swapaxes(0, 1))            # one product for each row of Z
+        Z += self.b[:, :, None]
+        return Z.reshape(K, OH, OW, N)
+
+    def backward(self, dZ):
+        (H, W), (K, C, kH, kW), s, p = self.size, self.W.shape, self.stride, self.padding
+        OH, OW, N = dZ.shape[1:]
+        dZ = dZ.reshape(K, OH, OW * N)
+        dW = np.matmul(self.X, dZ.transpose(1, 2, 0)).sum(axis=0).reshape(kH, C, kW, K)
+        self.dW[...] = dW.transpose(3, 1, 0, 2)         # (49)  ∂L/∂W[k,c,i,j] = Σ ∂L/∂Z[k,h,w] X[c,y,x]
+        ones = np.ones(OH * OW * N, dZ.dtype)           # a product sums faster than sum()
+        self.db[:, 0] = dZ.reshape(K, -1) @ ones        # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
+        if not self.needs_dX:
+            return None
+
+        # The same the other way: kH neighbouring rows of dZ, s apart and with zeros around, meet the kernels
+        # upside down, one product (C kW, kH K) (kH K, OW N) per row of X; then the kW shifts are added up.
+        H, W = H + 2 * p, W + 2 * p
+        lines = np.zeros((H + kH - 1, K, OW * N), dZ.dtype)
+        lines[kH - 1:kH + s * (OH - 1):s] = dZ.swapaxes(0, 1)
+        rows = sliding_window_view(lines.reshape(-1, OW * N), kH * K, axis=0)[::K].swapaxes(1, 2)
+        flipped = self.W[:, :, ::-1].transpose(1, 3, 2, 0).reshape(C * kW, -1)
+        parts = np.matmul(flipped, rows).reshape(H, C, kW, OW, N)
+        dX = np.zeros((C, H, W, N), dZ.dtype)
+        for j in range(kW):                             # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
+            dX[:, :, j:j + s * OW:s] += parts[:, :, j].swapaxes(0, 1)
+        return dX[:, p:H - p, p:W - p]
+
+class MaxPool2d(Layer):
+    """The largest number in each window of each channel: X (C, H, W, N) to A (C, H', W', N). Windows have
+    side `kernel` or (kH, kW), and begin `stride` apart: side by side, if it is not given."""
+    def __init__(self, kernel, stride=None):
+        self.kernel, self.stride = pair(kernel), pair(kernel if stride is None else stride)
+        if min(self.kernel + self.stride) < 1:
+            raise UserError(f"pooling cannot have kernel {kernel}, stride {stride}")
+
+    def corners(self, X):
+        """For each place in a window, row by row, what stands there in all windows: views (C, H', W', N)."""
+        (kH, kW), (sH, sW) = self.kernel, self.stride
+        OH, OW = places(X.shape[1], kH, sH), places(X.shape[2], kW, sW)
+        return [X[:, i:i + sH * OH:sH, j:j + sW * OW:sW] for i in range(kH) for j in range(kW)]
+
+    def forward(self, X):
+        self.X = X
+        self.A = reduce(np.maximum, self.corners(X))    # (52)  A[c,h,w] = maxᵢⱼ X[c,y,x]
+        return self.A
+
+    def backward(self, dA):
+        dX, taken = np.zeros_like(self.X), np.zeros(dA.shape, bool)
+        overlap = any(k > s for k, s in zip(self.kernel, self.stride))
+        for x, dx in zip(self.corners(self.X), self.corners(dX)):
+            first = (x == self.A) > taken               # of equals, the first in its window is the maximum
+            taken |= first
+            part = dA * first                           # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
+            dx[...] = dx + part if overlap else part
+        return dX
+
+class Flatten(Layer):
+    """Volumes (C, H, W, N) as columns (C H W, N)."""
+    def forward(self, X):
+        self.shape = X.shape
+        return X.reshape(-1, X.shape[-1])               # (54)  d = (c H + h) W + w
+
+    def backward(self, dA):
+        return dA.reshape(self.shape)
+
+class Linear(Layer):
+    """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
+    keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    params = ("W", "b")
+
+    def __init__(self, D, K, rng, init="xavier"):
+        variance = {"he": 2 / D,                        # (12)  Var W = 2 / D
+                    "xavier": 2 / (D + K)}[init]        # (13)  Var W = 2 / (D + K)
+        self.W = math.sqrt(variance) * rng.standard_normal((K, D), dtype=np.float32)
+        self.b = np.zeros((K, 1), np.float32)
+
+    def forward(self, X):
+        self.X = X                                      # kept for (15)
+        return self.W @ X + self.b                      # (14)  Z = W X + b                       (K, N)
+
+    def backward(self, dZ):
+        np.matmul(dZ, self.X.T, out=self.dW)            # (15)  ∂L/∂W = ∂L/∂Z Xᵀ                  (K, D)
+        np.sum(dZ, axis=1, keepdims=True, out=self.db)  # (16)  ∂L/∂bₖ = Σₙ ∂L/∂Zₖₙ               (K, 1)
+        if self.needs_dX:
+            return self.W.T @ dZ                        # (17)  ∂L/∂X = Wᵀ ∂L/∂Z                  (D, N)
+
+class ReLU(Layer):
+    """Lets the positive part through."""
+    init = "he"
+
+    def forward(self, Z):
+        self.A = np.maximum(Z, 0)                       # (22)  A = max(Z, 0)
+        return self.A
+
+    def backward(self, dA):
+        return dA * (self.A > 0)                        # (23)  ∂L/∂Z = ∂L/∂A · [A > 0]
+
+class Dropout(Layer):
+    """In training silences each unit with probability p, and scales up the others to make up for it
+    (Srivastava et al. 2014)."""
+    only_training = True
+
+    def __init__(self, p, rng):
+        self.p, self.rng = p, rng
+
+    def forward(self, X):
+        kept = self.rng.random(X.shape, np.float32) >= self.p
+        self.M = kept / X.dtype.type(1 - self.p)        # (26)  M = [u ≥ p] / (1 − p),  u ~ U(0, 1)
+        return self.M * X                               # (27)  A = M · X
+
+    def backward(self, dA):
+        return self.M * dA                              # (28)  ∂L/∂X = M · ∂L/∂A
+
+class Sequential:
+    """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
+    into which the W, b, dW, db of the layers are views."""
+    def __init__(self, *layers):
+        self.layers = layers
+        owners = [(layer, name) for layer in layers for name in layer.params]
+        self.theta = np.concatenate([getattr(layer, name).ravel() for layer, name in owners])
+        self.dtheta = np.zeros_like(self.theta)
+        end = 0
+        for layer, name in owners:                      # layer.W becomes a window into theta, dW into dtheta
+            shape = getattr(layer, name).shape
+            start, end = end, end + math.prod(shape)
+            setattr(layer, name, self.theta[start:end].reshape(shape))
+            setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
+
+    def forward(self, X, training=False):
+        for layer in self.layers:
+            if training or not layer.only_training:
+                X = layer.forward(X)                    # (29)  Xₗ = fₗ(Xₗ₋₁),  l = 1, 2, …
+        return X
+
+    def backward(self, dX):
+        """From ∂L/∂X of the output to that of the input, for the last forward (in training)."""
+        for layer in reversed(self.layers):
+            dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
+        return dX
+
+    def state_dict(self):
+        """The parameters (views), named and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
+        state = {}
+        for i, layer in enumerate(self.layers):
+            for name in layer.params:
+                V = getattr(layer, name)
+                state[f"{i}.{dict(W='weight', b='bias').get(name, name)}"] = V[:, 0] if name == "b" else V
+        return state
+
+
+# --- Loss and optimizers, as in mlp.py ------------------------------------------------------------------
+
+class CrossEntropyLoss:
+    """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
+    def forward(self, Z, y):
+        self.right = y, np.arange(len(y))               # the places (yₙ, n) of the right classes
+        Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
+        self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
+        return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
+
+    def backward(self):
+        dZ = np.exp(self.lnP)
+        dZ[self.right] -= 1
+        return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
+
+class Optimizer:
+    """Has theta, its gradient g, and two memories of past gradients: m of g, s of g². `lr` is the learning
+    rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L."""
+    def __init__(self, net, lr, weight_decay=0.0):
+        self.lr, self.weight_decay, self.t = lr, weight_decay, 0
+        arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
+        self.pieces = [np.array_split(a, 1 + a.size // 100_000) for a in arrays]     # to fit the fast cache
+
+    def step(self):
+        """Move theta. Uses up its gradient."""
+        self.t += 1
+        for theta, g, m, s in zip(*self.pieces):
+            if self.weight_decay:
+                g += self.weight_decay * theta          # (38)  g ← g + λ θ
+            self.update(theta, g, m, s)
+
+class SGD(Optimizer):
+    """Follows the gradient, with momentum (Polyak 1964)."""
+    def update(self, theta, g, m, s, mu=0.9):
+        m[:] = mu * m + g                               # (39)  m ← μ m + g
+        theta -= self.lr * m                            # (40)  θ ← θ − η m
+
+class RMSprop(Optimizer):
+    """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
+    def update(self, theta, g, m, s, rho=0.99, eps=1e-8):
+        s += (1 - rho) * (g * g - s)                    # (41)  s ← ρ s + (1 − ρ) g²
+        theta -= self.lr * g / (np.sqrt(s) + eps)       # (42)  θ ← θ − η g / (√s + ε)
+
+class Adam(Optimizer):
+    """Momentum, divided by the usual size; c1, c2 make averages of the sums m and s (Kingma & Ba 2015)."""
+    def update(self, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
+        m *= beta1
+        m += g                                          # (43)  m ← β₁ m + g
+        s *= beta2
+        s += np.square(g, out=g)                        # (44)  s ← β₂ s + g²;  now g is free for other use
+        c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
+        root = np.sqrt(s, out=g)
+        root += eps * math.sqrt(c2)
+        step = np.divide(m, root, out=g)
+        step *= self.lr * math.sqrt(c2) / c1
+        theta -= step                                   # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
+
+
+# --- Training -------------------------------------------------------------------------------------------
+
+OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
+
+def build(data, args, rng):
+    """The net for pictures (n, 1, H, W), its loss and its optimizer, as the options want them."""
+    layers, C, X = [], 1, np.zeros((*data.X_train.shape[1:], 1), np.float32)
+    for K in args.channels:                             # ReLU after pooling: the same, for less work
+        layers += [Conv2d(C, K, args.kernel_size, rng), MaxPool2d(2), ReLU()]
+        C = K
+    layers += [Flatten()]
+    for layer in layers:                                # a blank picture finds out what is left of its size
+        X = layer.forward(X)
+    D = len(X)
+    for width in args.hidden:
+        layers += [Linear(D, width, rng, "he"), ReLU()]
+        layers += [Dropout(args.dropout, rng)] if args.dropout else []
+        D = width
+    net = Sequential(*layers, Linear(D, len(data.classes), rng))
+    net.layers[0].needs_dX = False
+    return net, CrossEntropyLoss(), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
+
+def volumes(net, X):
+    """Print the table of layers for the input X (C, H, W, N)."""
+    print("layer         output per example   parameters   multiply-adds")
+    total = 0
+    for layer in net.layers:
+        X = layer.forward(X)
+        size = " x ".join(map(str, X.shape[:-1]))
+        parameters = sum(getattr(layer, name).size for name in layer.params)
+        work = layer.W.size * math.prod(X.shape[1:-1]) if parameters else 0  # (55)  C kH kW K H' W'
+        total += work
+        print(f"{type(layer).__name__:14}{size:>18}   {parameters:10,}   {work:13,}")
+    print(f"{'in all':14}{'':18}   {net.theta.size:10,}   {total:13,}", flush=True)
+
+def predict(net, X, batch_size=1000):
+    """The outputs (K, n) of the net for all examples X (n, ...)."""
+    starts = range(0, len(X), batch_size)
+    return np.concatenate([net.forward(batch_last(X[i:i + batch_size])) for i in starts], axis=-1)
+
+def score(Z, y):
+    """How well outputs Z (K, N) meet y: the accuracy for class numbers, the RMSE for real numbers (1, N)."""
+    if y.dtype.kind == "f":
+        return math.sqrt(np.mean((Z - y) ** 2))
+    return float(np.mean((Z.argmax(axis=0) if len(Z) > 1 else Z > 0) == y))
+
+def in_words(value, data):
+    return f"accuracy {100 * value:.2f} %" if data.classes else f"RMSE {value:.4f}"
+
+def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
+    """Fit the net. Returns per epoch (train loss, train score, test loss, test score), those of train being
+    means over the minibatches as they go by; and copies of theta after epochs 0, 1, 2, 4, ... and the last.
+    Ctrl-C ends it early; UserError if the loss is not finite."""
+    history, thetas = [], {0: net.theta.copy()}
+    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
+    try:
+        for epoch in range(1, epochs + 1):
+            sums = np.zeros(2)
+            for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
+                optimizer.lr = lr * (1 - step / steps)  # (46)  η = η₀ (1 − t / T)
+                step += 1
+                Z = net.forward(X, training=True)
+                L = loss.forward(Z, y)
+                net.backward(loss.backward())
+                optimizer.step()
+                if not math.isfinite(L):
+                    raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
+                sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
+            Z, y = predict(net, data.X_test), batch_last(data.y_test)
+            history.append((*sums, loss.forward(Z, y), score(Z, y)))
+            if epoch & (epoch - 1) == 0:                # a power of 2
+                thetas[epoch] = net.theta.copy()
+            if epoch % math.ceil(epochs / 20) == 0:
+                L, value, L_test, value_test = history[-1]
+                say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, {in_words(value, data)}   "
+                    f"test loss {L_test:.4f}, {in_words(value_test, data)}")
+    except KeyboardInterrupt:
+        say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+    thetas[len(history)] = net.theta.copy()
+    return history, thetas
+
+
+# --- Figures --------------------------------------------------------------------------------------------
+
+def chances(Z):
+    """The probabilities (K, n) of all classes, from logits."""
+    loss = CrossEntropyLoss()
+    loss.forward(Z, np.zeros(Z.shape[1], int))
+    return np.exp(loss.lnP)
+
+def plot(net, data, history, path, show):
+    """What the net looks for, what it finds in one picture, where it is wrong, and how it got there."""
+    pictures, y, P = data.X_test[:, 0], data.y_test, chances(predict(net, data.X_test))
+    blocks = sum(isinstance(layer, Conv2d) for layer in net.layers)
+    steps = "".join(map(str, range(2 * blocks + 2)))    # the panels of one picture's way through the net
+    top = "W" * (blocks + 1) + "C" * blocks
+    fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * len(steps)}", 13, 9.5)
+
+    def maps(panel, A, columns, title):
+        most = np.abs(A).max()
+        ax[panel].imshow(datasets.tiles(A, columns), cmap="RdBu", vmin=-most, vmax=most)
+        ax[panel].set_title(title, fontsize=10)
+        ax[panel].axis("off")
+
+    maps("W", net.layers[0].W[:, 0], 5, "first kernels: blue looks for ink, red for none")
+    datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
+    datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
+    example = P[y, np.arange(len(y))].argsort()[len(y) // 4]        # neither easy nor hopeless
+    X = batch_last(data.X_test[[example]])
+    ax["0"].imshow(pictures[example], cmap="gray")
+    ax["0"].set_title(f"one picture ({data.classes[y[example]]})", fontsize=10)
+    ax["0"].axis("off")
+    panels = iter(steps[1:])
+    for layer in net.layers:
+        X = layer.forward(X)
+        if X.ndim == 4 and not isinstance(layer, MaxPool2d):
+            size = " x ".join(map(str, X.shape[:3]))
+            what = "what fits where" if isinstance(layer, Conv2d) else "the best of each 2 x 2"
+            maps(next(panels), X[..., 0], math.isqrt(len(X)), f"{what}\n{size}")
+    bars = ax[next(panels)]
+    bars.barh(data.classes, P[:, example])
+    bars.invert_yaxis()
+    bars.set(title="probability", xlim=(0, 1))
+    datasets.plot_mistakes(ax["M"], pictures, y, P, data.classes)
+    datasets.finish(fig, path, show)
+
+def plot_predictions(pictures, names, said, path, show):
+    """The pictures (n, H, W) as the net saw them, and what it said."""
+    fig, ax = datasets.figure("P", max(2 * len(pictures), 4), 3.5)
+    ax["P"].imshow(datasets.tiles(pictures, len(pictures)), cmap="gray")
+    for i, text in enumerate(said):
+        ax["P"].text((i + 0.5) / len(said), 1.02, f"{names[i]}\n" + "\n".join(text), ha="center", va="bottom",
+                     transform=ax["P"].transAxes)
+    ax["P"].axis("off")
+    datasets.finish(fig, path, show)
+
+
+# --- The user's own pictures ----------------------------------------------------------------------------
+
+def read_picture(file, H, W):
+    """A picture file as MNIST prepared its digits: light ink on black, its box scaled to 20 of 28 pixels, its
+    centre of mass in the middle. (H, W) uint8; UserError if it is blank or no picture."""
+    from PIL import Image
+    try:
+        with Image.open(file) as image:
+            paper = Image.new("RGBA", image.size, "white")          # under what is transparent
+            paper.alpha_composite(image.convert("RGBA"))
+    except Exception as error:                          # PIL raises half a dozen kinds
+        raise UserError(f"{file} is not a picture that can be read: {error}") from error
+    grey = np.asarray(paper.convert("L"), np.float32)
+    border = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
+    ink = np.abs(grey - border)                         # dark on light or light on dark: ink is what differs
+    if ink.max() < 32:
+        raise UserError(f"{file} is blank: its greys reach from {grey.min():.0f} to {grey.max():.0f}")
+    ink[ink < 0.3 * ink.max()] = 0                      # paper is never quite even
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    scale = min(H, W) * 20 / 28 / max(ink.shape)
+    h, w = (max(1, round(scale * side)) for side in ink.shape)
+    ink = np.asarray(Image.fromarray(ink).resize((w, h), Image.Resampling.BILINEAR))
+    picture = np.zeros((H, W), np.uint8)
+    y, x = (np.arange(side) @ mass / mass.sum()         # (56)  ȳ = Σ y ink / Σ ink
+            for side, mass in ((h, ink.sum(axis=1)), (w, ink.sum(axis=0))))
+    top, left = min(max(round(H / 2 - y), 0), H - h), min(max(round(W / 2 - x), 0), W - w)
+    picture[top:top + h, left:left + w] = 255 * ink / ink.max()
+    return picture
+
+def classify(net, files, pictures, classes, path, show):
+    """Say the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
+    P = chances(predict(net, pictures[:, None]))
+    said = [[f"{classes[k]} ({100 * p[k]:.1f} %)" for k in p.argsort()[:-4:-1]] for p in P.T]
+    for file, text in zip(files, said):
+        print(f"{file}: {', '.join(text)}")
+    plot_predictions(pictures, [Path(file).name for file in files], said, path, show)
+    return P
+
+
+# --- Command line ---------------------------------------------------------------------------------------
+
+def prepare(data):
+    """Pictures as volumes of one channel (n, 1, H, W); UserError if the data are no pictures."""
+    if data.X_train.dtype != np.uint8:
+        raise UserError(f"cnn.py learns from pictures, not {data.name}: try mlp.py --dataset {data.name}")
+    return data._replace(X_train=data.X_train[:, None], X_test=data.X_test[:, None])
+
+def parse_args(argv=None):
+    parser = datasets.parser("cnn.py", __doc__, "mnist", "digits, fashion, kmnist, cats-dogs, or a folder "
+                             "with a sub-folder of pictures per class")
+    option, number = parser.add_argument, datasets.number
+    option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
+           help="patterns that each convolution looks for: more see more, and cost more")
+    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of their kernels")
+    option("--hidden", type=number(int, 1), nargs="*", default=[64], metavar="UNITS",
+           help="width of each dense layer before the last")
+    option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
+    option("--dropout", type=number(float, 0, 1), default=0, metavar="P", help="chance to silence a unit")
+    option("--weight-decay", type=number(float, 0), default=0, metavar="L", help="pull of all weights to 0")
+    option("--predict", nargs="+", metavar="PICTURE", help="say what these show; after --load, only that")
+    return parser.parse_args(argv)
+
+def settle(args, data):
+    """Give the options that were not given the values that suit the data."""
+    usual = dict(epochs=12, batch_size=128, lr=0.004)
+    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
+
+def main(argv=None):
+    """Run the script with the command line argv; return what came out."""
+    args = parse_args(argv)
+    rng = np.random.default_rng(args.seed)
+    only_predict = args.predict and args.load and args.epochs is None
+    if only_predict and args.dataset in (None, "mnist", "digits"):      # no need to wait for the data
+        none = np.zeros((0, 28, 28), np.uint8)
+        data = datasets.Data("digits", none, none[:, 0, 0], none, none[:, 0, 0], tuple("0123456789"))
+    else:
+        data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
+    data = prepare(data)
+    settle(args, data)
+    net, loss, optimizer = build(data, args, rng)
+    if args.load:
+        datasets.read_weights(args.load, net.state_dict())
+    shape = data.X_train.shape[2:]
+    pictures = [read_picture(file, *shape) for file in args.predict or []]
+    out = {"net": net}
+    if not only_predict:
+        print(f"cnn.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to "
+              "test", flush=True)
+        volumes(net, batch_last(data.X_train[:1]))
+        start = time.time()
+        history, _ = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
+        Z, y = predict(net, data.X_test), batch_last(data.y_test)
+        result, seconds = score(Z, y), time.time() - start
+        print(f"test {in_words(result, data)} ({round((1 - result) * y.size):,} of {y.size:,} wrong) after "
+              f"{seconds:.0f} s")
+        if args.save:
+            np.savez(args.save, **net.state_dict())
+        plot(net, data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
+        out.update(score=result, loss=loss.forward(Z, y), history=history, seconds=seconds)
+    if pictures:
+        figure = args.figure if only_predict and args.figure else "figures/cnn-predictions.png"
+        out["P"] = classify(net, args.predict, np.stack(pictures), data.classes, figure, not args.no_show)
+    return out
+
+
+if __name__ == "__main__":
+    datasets.run(main)
