@@ -137,8 +137,10 @@ class MaxPool2d(Layer):
         for x, dx in zip(self.corners(self.X), self.corners(dX)):
             first = (x == self.A) > taken               # of equals, the first in its window is the maximum
             taken |= first
-            part = dA * first                           # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
-            dx[...] = dx + part if overlap else part
+            if overlap:
+                dx += dA * first                        # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
+            else:
+                np.multiply(dA, first, out=dx)          # the same, with nothing to add to
         return dX
 
 class Flatten(Layer):
