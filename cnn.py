@@ -47,7 +47,7 @@ def pair(sides):
 def places(side, kernel, stride, padding=0):
     """How many windows fit along a side; UserError if none."""
     if side + 2 * padding < kernel:
-        raise UserError(f"a kernel of {kernel} is larger than an image of {side} with a padding of {padding}")
+        raise UserError(f"a window of {kernel} is larger than an image of {side} with a padding of {padding}")
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 class Layer:
@@ -78,35 +78,37 @@ class Conv2d(Layer):
         OH, OW, self.size = places(H, kH, s, p), places(W, kW, s, p), (H, W)
         X = np.pad(X, ((0, 0), (p, p), (p, p), (0, 0))) if p else X
 
-        # Row after row of X, each of its C channels kW times, shifted by one: lines (H C kW, OW N). What the
-        # kernel sees for a row of Z are kH C kW neighbouring lines: a view, nothing is copied.
+        # Write each row y of X, for each channel c, kW times, each time shifted by one more: line (y, c, j)
+        # of `lines` ((H + 2p) C kW, OW N). What the kernel sees for a row of Z are kH C kW lines below each other:
+        # overlapping windows into `lines`, (OH, kH C kW, OW N), without another copy.
         lines = sliding_window_view(X, kW, axis=2)[:, :, ::s].transpose(1, 0, 4, 2, 3).reshape(-1, OW * N)
-        self.X = sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)
-        Z = np.empty((K, OH, OW * N), X.dtype)
-        kernels = self.W.swapaxes(1, 2).reshape(K, -1)  # (48)  Z[k,h,w] = Σ W[k,c,i,j] X[c,y,x] + bₖ
-        np.matmul(kernels, self.X, out=Z.swapaxes(0, 1))            # one product for each row of Z
-        Z += self.b[:, :, None]
+        self.windows = sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)
+        kernels = self.W.swapaxes(1, 2).reshape(K, -1)  # (K, kH C kW), in the order of the lines: i, c, j
+        Z = np.empty((K, OH, OW * N), X.dtype)          # one product for each row of Z:
+        np.matmul(kernels, self.windows, out=Z.swapaxes(0, 1))
+        Z += self.b[:, :, None]                         # (48)  Z[k,h,w] = Σ W[k,c,i,j] X[c,y,x] + bₖ
         return Z.reshape(K, OH, OW, N)
 
     def backward(self, dZ):
         (H, W), (K, C, kH, kW), s, p = self.size, self.W.shape, self.stride, self.padding
         OH, OW, N = dZ.shape[1:]
         dZ = dZ.reshape(K, OH, OW * N)
-        dW = np.matmul(self.X, dZ.transpose(1, 2, 0)).sum(axis=0).reshape(kH, C, kW, K)
-        self.dW[...] = dW.transpose(3, 1, 0, 2)         # (49)  ∂L/∂W[k,c,i,j] = Σ ∂L/∂Z[k,h,w] X[c,y,x]
+        dW = np.matmul(self.windows, dZ.transpose(1, 2, 0)).sum(axis=0).reshape(kH, C, kW, K)
+        self.dW[...] = dW.transpose(3, 1, 0, 2)         # (49)  ∂L/∂W[k,c,i,j] = Σₙₕw ∂L/∂Z[k,h,w] X[c,y,x]
         ones = np.ones(OH * OW * N, dZ.dtype)           # a product sums faster than sum()
-        self.db[:, 0] = dZ.reshape(K, -1) @ ones        # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
+        self.db[:, 0] = dZ.reshape(K, -1) @ ones        # (50)  ∂L/∂bₖ = Σₙₕw ∂L/∂Z[k,h,w]
         if not self.needs_dX:
             return None
 
-        # The same the other way: kH neighbouring rows of dZ, s apart and with zeros around, meet the kernels
-        # upside down, one product (C kW, kH K) (kH K, OW N) per row of X; then the kW shifts are added up.
+        # (51) with y, x counted in the padded image. Row h of dZ stands in line kH - 1 + s h, zeros between.
+        # Row y of dX meets the kH lines from y on; the t-th of them is row h if y + t = kH - 1 + s h, that is
+        # for i = kH - 1 - t: the kernel's rows upside down. Its columns j are shifts, added up at the end.
         H, W = H + 2 * p, W + 2 * p
         lines = np.zeros((H + kH - 1, K, OW * N), dZ.dtype)
         lines[kH - 1:kH + s * (OH - 1):s] = dZ.swapaxes(0, 1)
-        rows = sliding_window_view(lines.reshape(-1, OW * N), kH * K, axis=0)[::K].swapaxes(1, 2)
+        windows = sliding_window_view(lines.reshape(-1, OW * N), kH * K, axis=0)[::K].swapaxes(1, 2)
         flipped = self.W[:, :, ::-1].transpose(1, 3, 2, 0).reshape(C * kW, -1)
-        parts = np.matmul(flipped, rows).reshape(H, C, kW, OW, N)
+        parts = np.matmul(flipped, windows).reshape(H, C, kW, OW, N)
         dX = np.zeros((C, H, W, N), dZ.dtype)
         for j in range(kW):                             # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
             dX[:, :, j:j + s * OW:s] += parts[:, :, j].swapaxes(0, 1)
@@ -134,13 +136,13 @@ class MaxPool2d(Layer):
     def backward(self, dA):
         dX, taken = np.zeros_like(self.X), np.zeros(dA.shape, bool)
         overlap = any(k > s for k, s in zip(self.kernel, self.stride))
-        for x, dx in zip(self.corners(self.X), self.corners(dX)):
-            first = (x == self.A) > taken               # of equals, the first in its window is the maximum
+        for seen, dseen in zip(self.corners(self.X), self.corners(dX)):
+            first = (seen == self.A) & ~taken           # of equals, the first in its window is the maximum
             taken |= first
             if overlap:
-                dx += dA * first                        # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
+                dseen += dA * first                     # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
             else:
-                np.multiply(dA, first, out=dx)          # the same, with nothing to add to
+                np.multiply(dA, first, out=dseen)       # the same, with nothing to add to
         return dX
 
 class Flatten(Layer):
@@ -322,7 +324,7 @@ def volumes(net, X):
     print("layer         output per example   parameters   multiply-adds")
     total = 0
     for layer in net.layers:
-        X = layer.forward(X)
+        X = X if layer.only_training else layer.forward(X)
         size = " x ".join(map(str, X.shape[:-1]))
         parameters = sum(getattr(layer, name).size for name in layer.params)
         work = layer.W.size * math.prod(X.shape[1:-1]) if parameters else 0  # (55)  C kH kW K H' W'
@@ -437,11 +439,12 @@ def plot_predictions(pictures, names, said, path, show):
 def read_picture(file, H, W):
     """A picture file as MNIST prepared its digits: light ink on black, its box scaled to 20 of 28 pixels, its
     centre of mass in the middle. (H, W) uint8; UserError if it is blank or no picture."""
-    from PIL import Image
+    from PIL import Image, ImageOps
     try:
         with Image.open(file) as image:
+            image = ImageOps.exif_transpose(image).convert("RGBA")  # as the camera was held
             paper = Image.new("RGBA", image.size, "white")          # under what is transparent
-            paper.alpha_composite(image.convert("RGBA"))
+            paper.alpha_composite(image)
     except Exception as error:                          # PIL raises half a dozen kinds
         raise UserError(f"{file} is not a picture that can be read: {error}") from error
     grey = np.asarray(paper.convert("L"), np.float32)

@@ -225,8 +225,8 @@ def _download(url, path, md5):
                 part.write(block)
                 digest.update(block)
                 done += len(block)
-                _bar(f"downloading {path.parent.name}/{path.name}", done, max(size, done), start)
-        _bar()
+                bar(f"downloading {path.parent.name}/{path.name}", done, max(size, done), start)
+        bar()
         if done < size:
             raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
         if digest.hexdigest() != md5:
@@ -355,11 +355,11 @@ def minibatches(X, y, batch_size, rng=None, label=""):
         rows = order[i:i + batch_size]
         yield batch_last(X[rows]), batch_last(y[rows])
         if label and i // batch_size % 16 == 0:         # often enough for the eye
-            _bar(label, i + len(rows), len(X), start)
+            bar(label, i + len(rows), len(X), start)
     if label:
-        _bar()
+        bar()
 
-def _bar(label="", done=0, total=1, start=0.0):
+def bar(label="", done=0, total=1, start=0.0):
     """Draw a progress bar over the current line of a terminal; without a label, wipe it away."""
     if not sys.stdout.isatty():
         return

@@ -27,6 +27,7 @@ import numpy as np
 import cnn
 import datasets
 import mlp
+import rnn
 
 
 # --- The twins ------------------------------------------------------------------------------------------
@@ -103,6 +104,10 @@ def default_run(script):
 def one_side(script, side, epochs):
     """Train for some epochs; print seconds per epoch, test score and peak memory as JSON."""
     import resource
+    if script in rnn.CELLS:
+        print(json.dumps({"seconds": statistics.median(rnn_steps(script, side)[10:]) / 1000, "peak":
+                          resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        return
     (net, loss, optimizer), data, args = default_run(script)
     start = time.perf_counter()
     if side == "numpy":
@@ -119,6 +124,41 @@ def one_side(script, side, epochs):
         score = train_twin(model, *theirs, data, epochs, args.batch_size)
     print(json.dumps({"seconds": (time.perf_counter() - start) / epochs, "score": score,
                       "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+# --- Recurrent nets: training steps on characters drawn at random -------------------------------------------------
+
+def rnn_steps(cell, side, steps=80, K=65, H=128, T=64, N=32, lr=0.01, limit=1.0):
+    """Milliseconds of each training step of rnn.py's default text model, on characters drawn at random."""
+    rng, milliseconds, state = np.random.default_rng(0), [], None
+    characters, eye = rng.integers(0, K, (steps, T + 1, N)), np.eye(K, dtype=np.float32)
+    net, loss = rnn.Recurrent(rnn.CELLS[cell](K, H, rng), rnn.Output(H, K, rng)), rnn.SequenceCrossEntropy()
+    net.cell.needs_dX, optimizer = False, rnn.Adam(net, lr)
+    if side == "torch":
+        import torch
+        torch.set_num_threads(2)
+        model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(K, H), "output": torch.nn.Linear(H, K)})
+        model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.state_dict().items()})
+        optimizer, characters = torch.optim.Adam(model.parameters(), lr), torch.tensor(characters)
+    for window in characters:
+        start = time.perf_counter()
+        if side == "numpy":
+            Z, state = net.forward(eye[:, window[:-1]].transpose(1, 0, 2), state)
+            loss.forward(Z, window[1:])
+            net.backward(loss.backward())
+            rnn.clip(net.dtheta, limit)
+        else:
+            h, state = model["cell"](torch.nn.functional.one_hot(window[:-1], K).float(), state)
+            state = tuple(part.detach() for part in state) if cell == "lstm" else state.detach()
+            Z = model["output"](h).reshape(-1, K)
+            L = torch.nn.functional.cross_entropy(Z, window[1:].reshape(-1))
+            L.item()
+            optimizer.zero_grad()
+            L.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+        optimizer.step()
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return milliseconds
 
 
 # --- Growth ---------------------------------------------------------------------------------------------
@@ -148,7 +188,7 @@ def growth():
 
 # --- The comparison -------------------------------------------------------------------------------------
 
-SCRIPTS = {"mlp": mlp, "cnn": cnn}
+SCRIPTS = {"mlp": mlp, "cnn": cnn, "rnn": "rnn", "lstm": "lstm", "gru": "gru"}      # the last three: cells
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -174,8 +214,10 @@ def main(argv=None):
         ratio = medians["torch"]["seconds"] / medians["numpy"]["seconds"]
         print(f"{script}: {ratio:.2f} times as fast as PyTorch")
         for side, m in medians.items():
-            print(f"    {side}  {m['seconds']:6.2f} s per epoch   peak {m['peak']:5.0f} MB   "
-                  f"test accuracy {100 * m['score']:.2f} % after {args.epochs} epochs")
+            time_ = f"{1000 * m['seconds']:6.2f} ms per step " if script in rnn.CELLS else \
+                f"{m['seconds']:6.2f} s per epoch"
+            score = f"   test accuracy {100 * m['score']:.2f} % after {args.epochs} epochs" if "score" in m else ""
+            print(f"    {side}  {time_}   peak {m['peak']:5.0f} MB{score}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,714 @@
+"""Recurrent networks: RNN, LSTM and GRU through time, on text, on time series, and on a test of memory.
+
+A recurrent net reads a sequence step by step, and carries a state, its memory, from each step to the next.
+Backpropagation through time is backpropagation through the unrolled loop: the gradient walks back over the
+steps and is multiplied by the same matrix at each, so it vanishes or explodes. The gates of LSTM and GRU
+open it a way around the matrix. The math stands in the right margin; the README derives it under the same
+numbers.
+
+    python rnn.py                                      learn to write Shakespeare, character by character
+    python rnn.py --compare                            the three cells on the same budget
+    python rnn.py --dataset airline                    forecast a time series
+    python rnn.py --dataset adding --cell rnn          the test of memory that the plain RNN fails
+    python rnn.py --load w.npz --epochs 0 --sample 500 --temperature 0.8 --prime "ROMEO:"
+
+The first command ends with
+
+    test 1.63 nats per character (2.35 bits, perplexity 5.1) after 40 s
+    --- a sample at temperature 0.8
+    ...
+    ---
+    figure: figures/rnn-shakespeare.png
+
+or, where Shakespeare is not on disk and cannot be downloaded, with
+
+    test 1.36 nats per character (1.95 bits, perplexity 3.9) after 16 s
+    --- a sample at temperature 0.8
+    ...
+    ---
+    figure: figures/rnn-python-docs.png
+
+Follows Hochreiter & Schmidhuber, "Long short-term memory" (1997), and Cho et al., "Learning phrase
+representations using RNN encoder-decoder for statistical machine translation" (2014).
+"""
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["numpy", "matplotlib"]
+# ///
+import csv
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+import datasets
+from datasets import UserError
+
+
+# --- Cells: a sequence is (T, D, N), N examples of T steps; a state is (H, N); dV means ∂L/∂V -----------
+
+class Layer:
+    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
+    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input."""
+    params = ()
+    init = "xavier"         # how a Linear in front of this layer should start
+    needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
+    only_training = False   # Dropout stands aside when the net predicts
+
+def flat(X):
+    """All steps side by side, (T, D, N) to (D, TN): a sum over steps and examples becomes one product."""
+    return X.transpose(1, 0, 2).reshape(X.shape[1], -1)
+
+def finish_sigmoids(*parts):
+    """From tanh ½z to σ(z) = ½ (1 + tanh ½z), in place."""
+    for a in parts:
+        a *= 0.5
+        a += 0.5
+
+class Cell(Layer):
+    """forward(X, state) takes a sequence X (T, D, N) and the state before it, a tuple of arrays (H, N); it
+    returns h of all steps, (T, H, N), and the state after them. backward(dH), given ∂L/∂h of all steps from
+    above, adds to it what comes back from later steps, and returns ∂L/∂X and ∂L/∂state."""
+    params = "W_ih", "W_hh", "b_ih", "b_hh"             # (GH, D), (GH, H), (GH, 1), (GH, 1) for G gates
+    states = 1                                          # arrays in the state
+
+    def __init__(self, D, H, rng):
+        self.size = H
+        for name, columns in zip(self.params, (D, H, 1, 1)):
+            W = rng.uniform(-1, 1, (len(self.scale) * H, columns)) / math.sqrt(H)
+            setattr(self, name, W.astype(np.float32))   # (57)  W ~ U(−1, 1) / √H
+
+    def unroll(self, X, h):
+        """A, the inputs' share in the gates of all steps at once; and W_hh with its bias. Rows of ones below
+        X and h multiply the biases. Rows of a sigmoid are halved (`scale`), so that one tanh serves all."""
+        T, _, N = X.shape
+        scale = np.repeat(np.array(self.scale, X.dtype), self.size)[:, None]
+        self.X = np.concatenate([X, np.ones((T, 1, N), X.dtype)], axis=1)
+        self.H = np.ones((T + 1, self.size + 1, N), X.dtype)
+        self.H[0, :-1] = h
+        W, V = scale * np.hstack([self.W_ih, self.b_ih]), scale * np.hstack([self.W_hh, self.b_hh])
+        return W @ self.X, V                            # (58)  A = W_ih X + b_ih            (T, GH, N)
+
+    def collect(self, dA, dU):
+        """The gradients over all steps at once, from those by A and by U, the states' share."""
+        dA_ = flat(dA)
+        dU_ = dA_ if dU is dA else flat(dU)
+        dW, dV = dA_ @ flat(self.X).T, dU_ @ flat(self.H[:-1]).T
+        self.dW_ih[:] = dW[:, :-1]                      # (59)  ∂L/∂W_ih = Σₜ ∂L/∂Aₜ Xₜᵀ      (GH, D)
+        self.dW_hh[:] = dV[:, :-1]                      # (60)  ∂L/∂W_hh = Σₜ ∂L/∂Uₜ hₜ₋₁ᵀ    (GH, H)
+        self.db_ih[:] = dW[:, -1:]                      # (61)  ∂L/∂b_ih = Σₜₙ ∂L/∂Aₜₙ       (GH, 1)
+        self.db_hh[:] = dV[:, -1:]                      # (62)  ∂L/∂b_hh = Σₜₙ ∂L/∂Uₜₙ       (GH, 1)
+        if self.needs_dX:
+            return self.W_ih.T @ dA                     # (63)  ∂L/∂X = W_ihᵀ ∂L/∂A          (T, D, N)
+
+class RNN(Cell):
+    """The plain recurrent cell (Elman 1990)."""
+    scale = 1,
+
+    def forward(self, X, state):
+        A, V = self.unroll(X, *state)
+        for t, a in enumerate(A):
+            a += V @ self.H[t]                          # (64)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
+            np.tanh(a, out=self.H[t + 1, :-1])          # (65)  hₜ = tanh aₜ                 (H, N)
+        return self.H[1:, :-1], (self.H[-1, :-1],)
+
+    def backward(self, dH):
+        dA, W_T, back = np.empty_like(dH), self.W_hh.T.copy(), 0
+        for t in reversed(range(len(dH))):
+            h, dh = self.H[t + 1, :-1], dH[t]
+            dh += back                                  # (66)  ∂L/∂hₜ = from above + from step t + 1
+            np.multiply(dh, 1 - h * h, out=dA[t])       # (67)  ∂L/∂aₜ = ∂L/∂hₜ · (1 − hₜ²)
+            back = W_T @ dA[t]                          # (68)  from step t: W_hhᵀ ∂L/∂Uₜ
+        return self.collect(dA, dA), (back,)
+
+class LSTM(Cell):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates (Gers et al. 2000)."""
+    scale = 0.5, 0.5, 1, 0.5
+    states = 2
+
+    def forward(self, X, state):
+        A, V = self.unroll(X, state[0])
+        (T, _, N), H = X.shape, self.size
+        self.gates = A.reshape(T, 4, H, N)
+        self.C, self.tanhC = np.empty((T + 1, H, N), X.dtype), np.empty((T, H, N), X.dtype)
+        self.C[0] = state[1]
+        for t, a in enumerate(A):
+            a += V @ self.H[t]                          # (64)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
+            np.tanh(a, out=a)
+            i, f, g, o = self.gates[t]                  # (69)  g = tanh a_g
+            finish_sigmoids(self.gates[t, :2], o)       # (70)  i, f, o = σ(a_i), σ(a_f), σ(a_o)
+            c = np.multiply(f, self.C[t], out=self.C[t + 1])
+            c += i * g                                  # (71)  cₜ = f cₜ₋₁ + i g             (H, N)
+            tanhc = np.tanh(c, out=self.tanhC[t])
+            h = self.H[t + 1, :-1]
+            np.multiply(o, tanhc, out=h)                # (72)  hₜ = o tanh cₜ               (H, N)
+        return self.H[1:, :-1], (self.H[-1, :-1], self.C[-1])
+
+    def backward(self, dH):
+        dA, W_T, back, dc = np.empty_like(self.gates), self.W_hh.T.copy(), 0, 0
+        for t in reversed(range(len(dH))):
+            (i, f, g, o), (di, df, dg, do) = self.gates[t], dA[t]
+            c, tanhc, h, dh = self.C[t], self.tanhC[t], self.H[t + 1, :-1], dH[t]
+            dh += back                                  # (66)  ∂L/∂hₜ = from above + from step t + 1
+            dc += dh * (o - h * tanhc)                  # (73)  ∂L/∂cₜ = back + ∂L/∂hₜ · o (1 − tanh² cₜ)
+            np.subtract(1, self.gates[t], out=dA[t])
+            do *= h * dh                                # (74)  ∂L/∂a_o = ∂L/∂hₜ · tanh cₜ · o (1 − o)
+            di *= i * g                                 # (75)  ∂L/∂a_i = ∂L/∂cₜ · g · i (1 − i)
+            df *= f * c                                 # (76)  ∂L/∂a_f = ∂L/∂cₜ · cₜ₋₁ · f (1 − f)
+            dg *= i + i * g                             # (77)  ∂L/∂a_g = ∂L/∂cₜ · i · (1 − g²)
+            dA[t, :3] *= dc
+            dc *= f                                     # (78)  from step t: ∂L/∂cₜ · f
+            da = dA[t].reshape(W_T.shape[1], -1)
+            back = W_T @ da                             # (68)  from step t: W_hhᵀ ∂L/∂Uₜ
+        dA = dA.reshape(len(dH), -1, dA.shape[-1])
+        return self.collect(dA, dA), (back, dc)
+
+class GRU(Cell):
+    """Gated recurrent unit (Cho et al. 2014), the reset gate applied after the product, as in PyTorch."""
+    scale = 0.5, 0.5, 1
+
+    def forward(self, X, state):
+        A, V = self.unroll(X, *state)
+        (T, _, N), H = X.shape, self.size
+        self.gates, self.U_n = A.reshape(T, 3, H, N), np.empty((T, H, N), X.dtype)
+        for t, (r, z, n) in enumerate(self.gates):
+            U = V @ self.H[t]                           # (64)  Uₜ = W_hh hₜ₋₁ + b_hh
+            rz = A[t, :2 * H]
+            rz += U[:2 * H]
+            finish_sigmoids(np.tanh(rz, out=rz))        # (79)  r, z = σ(A_r + U_r), σ(A_z + U_z)
+            self.U_n[t] = U[2 * H:]
+            n += r * self.U_n[t]
+            np.tanh(n, out=n)                           # (80)  n = tanh(A_n + r U_n)
+            h = np.subtract(self.H[t, :-1], n, out=self.H[t + 1, :-1])
+            h *= z
+            h += n                                      # (81)  hₜ = (1 − z) n + z hₜ₋₁         (H, N)
+        return self.H[1:, :-1], (self.H[-1, :-1],)
+
+    def backward(self, dH):
+        (T, H, N), W_T, back = dH.shape, self.W_hh.T.copy(), 0
+        dA, dU = np.empty((2, T, 3, H, N), dH.dtype)
+        for t in reversed(range(T)):
+            (r, z, n), (dr, dz, dn), h, dh = self.gates[t], dA[t], self.H[t, :-1], dH[t]
+            dh += back                                  # (66)  ∂L/∂hₜ = from above + from step t + 1
+            q = dh * (1 - z)
+            np.multiply(q, 1 - n * n, out=dn)           # (82)  ∂L/∂A_n = ∂L/∂hₜ · (1 − z) · (1 − n²)
+            np.multiply(q, z * (h - n), out=dz)         # (83)  ∂L/∂A_z = ∂L/∂hₜ · (hₜ₋₁ − n) · z (1 − z)
+            du = np.multiply(dn, r, out=dU[t, 2])       # (84)  ∂L/∂U_n = ∂L/∂A_n · r
+            slope = self.U_n[t] * (1 - r)
+            np.multiply(du, slope, out=dr)              # (85)  ∂L/∂A_r = ∂L/∂A_n · U_n · r (1 − r)
+            dU[t, :2] = dA[t, :2]
+            back = W_T @ dU[t].reshape(3 * H, N)        # (68)  from step t: W_hhᵀ ∂L/∂Uₜ
+            back += dh * z                              # (86)                             + ∂L/∂hₜ · z
+        return self.collect(dA.reshape(T, 3 * H, N), dU.reshape(T, 3 * H, N)), (back,)
+
+class Output(Layer):
+    """Weighted sums of the states of each step: H (T, H, N) to Z (T, K, N) by W (K, H), b (K, 1)."""
+    params = "W", "b"
+
+    def __init__(self, H, K, rng):
+        W = rng.uniform(-1, 1, (K, H)) / math.sqrt(H)
+        self.W = W.astype(np.float32)                   # (57)  W ~ U(−1, 1) / √H
+        self.b = np.zeros((K, 1), np.float32)
+
+    def forward(self, H):
+        self.H = H                                      # kept for (88)
+        Z = self.W @ H
+        Z += self.b                                     # (87)  Zₜ = W hₜ + b                (T, K, N)
+        return Z
+
+    def backward(self, dZ):
+        dZ_ = flat(dZ)
+        np.matmul(dZ_, flat(self.H).T, out=self.dW)     # (88)  ∂L/∂W = Σₜ ∂L/∂Zₜ hₜᵀ         (K, H)
+        np.sum(dZ_, axis=1, keepdims=True, out=self.db)  # (89)  ∂L/∂b = Σₜₙ ∂L/∂Zₜₙ          (K, 1)
+        return self.W.T @ dZ                            # (90)  ∂L/∂hₜ = Wᵀ ∂L/∂Zₜ           (T, H, N)
+
+class Recurrent:
+    """A cell, and an output for each of the last steps. All parameters share one vector `theta`, all
+    gradients one vector `dtheta`, into which those of the two layers are views."""
+    def __init__(self, cell, output):
+        self.cell, self.output, end = cell, output, 0
+        owners = [(layer, name) for layer in (cell, output) for name in layer.params]
+        self.theta = np.concatenate([getattr(layer, name).ravel() for layer, name in owners])
+        self.dtheta = np.zeros_like(self.theta)
+        for layer, name in owners:
+            shape = getattr(layer, name).shape
+            start, end = end, end + math.prod(shape)
+            setattr(layer, name, self.theta[start:end].reshape(shape))
+            setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
+
+    def forward(self, X, state=None, last=None):
+        """Outputs (T, K, N) of all steps, or of the last few; and the state, for the next call."""
+        zeros = np.zeros((self.cell.size, X.shape[2]), X.dtype)
+        H, state = self.cell.forward(X, state or (zeros,) * self.cell.states)
+        return self.output.forward(H[-last:] if last else H), state
+
+    def backward(self, dZ):
+        """∂L/∂X and ∂L/∂state, from ∂L/∂Z of the last forward. Leaves ∂L/∂h of all steps in dH."""
+        self.dH = np.zeros(self.cell.H[1:, :-1].shape, dZ.dtype)
+        self.dH[-len(dZ):] = self.output.backward(dZ)
+        return self.cell.backward(self.dH)
+
+    def state_dict(self):
+        """The parameters (views), named and shaped as in PyTorch."""
+        cell = [getattr(self.cell, name) for name in self.cell.params]
+        return {"cell.weight_ih_l0": cell[0], "cell.weight_hh_l0": cell[1],
+                "cell.bias_ih_l0": cell[2][:, 0], "cell.bias_hh_l0": cell[3][:, 0],
+                "output.weight": self.output.W, "output.bias": self.output.b[:, 0]}
+
+
+# --- Losses: forward returns the mean L over steps and minibatch, backward ∂L/∂Z for the output Z -------
+
+class MSELoss:
+    """Mean squared error of Z against targets Y, both (K, N)."""
+    def forward(self, Z, Y):
+        self.error = Z - Y
+        return float(np.mean(self.error ** 2))          # (31)  L = 1/KN Σ (Z − Y)²
+
+    def backward(self):
+        return 2 / self.error.size * self.error         # (32)  ∂L/∂Z = 2/KN (Z − Y)
+
+class SequenceCrossEntropy:
+    """Minus the log of the probability softmax(Z) of what came: logits Z (T, K, N), classes y (T, N)."""
+    def forward(self, Z, y):
+        self.right = np.arange(len(y))[:, None], y, np.arange(y.shape[1])   # where the right class stands
+        Z = Z - Z.max(axis=1, keepdims=True)            # the maximum cancels in (91): no overflow
+        self.P = np.exp(Z)
+        sums = self.P.sum(axis=1, keepdims=True)
+        self.P /= sums                                  # (91)  Pₖ = exp Zₖ / Σⱼ exp Zⱼ       (T, K, N)
+        lnP = Z[self.right] - np.log(sums[:, 0])
+        return -float(lnP.mean())                       # (92)  L = −1/TN Σₜₙ ln P[t, yₜₙ, n]
+
+    def backward(self):
+        dZ = self.P.copy()
+        dZ[self.right] -= 1
+        dZ /= self.right[1].size
+        return dZ                                       # (93)  ∂L/∂Zₖ = 1/TN (Pₖ − [k = y])  (T, K, N)
+
+
+# --- Optimizers -----------------------------------------------------------------------------------------
+
+class Optimizer:
+    """Has theta, its gradient g, and two memories of past gradients: m of g, s of g². `lr` is the learning
+    rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L."""
+    def __init__(self, net, lr, weight_decay=0.0):
+        self.lr, self.weight_decay, self.t = lr, weight_decay, 0
+        arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
+        self.pieces = [np.array_split(a, 1 + a.size // 100_000) for a in arrays]     # to fit the fast cache
+
+    def step(self):
+        """Move theta. Uses up its gradient."""
+        self.t += 1
+        for theta, g, m, s in zip(*self.pieces):
+            if self.weight_decay:
+                g += self.weight_decay * theta          # (38)  g ← g + λ θ
+            self.update(theta, g, m, s)
+
+class SGD(Optimizer):
+    """Follows the gradient, with momentum (Polyak 1964)."""
+    def update(self, theta, g, m, s, mu=0.9):
+        m[:] = mu * m + g                               # (39)  m ← μ m + g
+        theta -= self.lr * m                            # (40)  θ ← θ − η m
+
+class RMSprop(Optimizer):
+    """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
+    def update(self, theta, g, m, s, rho=0.99, eps=1e-8):
+        s += (1 - rho) * (g * g - s)                    # (41)  s ← ρ s + (1 − ρ) g²
+        theta -= self.lr * g / (np.sqrt(s) + eps)       # (42)  θ ← θ − η g / (√s + ε)
+
+class Adam(Optimizer):
+    """Momentum, divided by the usual size; c1, c2 make averages of the sums m and s (Kingma & Ba 2015)."""
+    def update(self, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
+        m *= beta1
+        m += g                                          # (43)  m ← β₁ m + g
+        s *= beta2
+        s += np.square(g, out=g)                        # (44)  s ← β₂ s + g²;  now g is free for other use
+        c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
+        root = np.sqrt(s, out=g)
+        root += eps * math.sqrt(c2)
+        step = np.divide(m, root, out=g)
+        step *= self.lr * math.sqrt(c2) / c1
+        theta -= step                                   # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
+
+def clip(gradient, limit):
+    """Shorten the gradient of all parameters to the norm `limit` if it is longer (Pascanu et al. 2013)."""
+    norm = math.sqrt(gradient @ gradient)               # (94)  |g| = √ Σ g²
+    if norm > limit:
+        gradient *= limit / norm                        # (95)  g ← g · limit / |g|
+    return norm
+
+
+# --- Tasks: windows(training) yields inputs X (T, D, N) and targets Y for the last len(Y) of the T steps ----
+
+class Text:
+    """Guess the next character from all before it; the last tenth of the text is held out. N readers start at
+    N places of the text and read windows of T characters; the state is carried from window to window."""
+    carry, Loss = True, SequenceCrossEntropy
+
+    def __init__(self, name, text, N, T):
+        self.name, self.N, self.T, self.classes = name, N, T, sorted(set(text))
+        self.D = self.K = len(self.classes)
+        cut = len(text) * 9 // 10
+        self.text = text[:cut], text[cut:]
+        if cut < N * (T + 1) or len(text) - cut < T + 1:
+            raise UserError(f"{name} has {len(text):,} characters: too few for {N} readers of windows of {T}")
+
+    def encode(self, text):
+        """Character numbers (T,)."""
+        strange = sorted(set(text) - set(self.classes))
+        if strange:
+            raise UserError(f"{self.name} never has the character {strange[0]!r}")
+        number = {character: k for k, character in enumerate(self.classes)}
+        return np.array([number[character] for character in text])
+
+    def one_hot(self, ids):
+        """For character numbers (T, N) columns with a single one, in the row of that number: (T, D, N)."""
+        return np.eye(self.D, dtype=np.float32)[:, ids].transpose(1, 0, 2)
+
+    def windows(self, training):
+        ids = self.encode(self.text[0 if training else 1])
+        N = min(self.N, len(ids) // (self.T + 1))
+        streams = ids[:len(ids) // N * N].reshape(N, -1).T
+        for t in range(0, len(streams) - 1, self.T):
+            window = streams[t:t + self.T + 1]
+            yield self.one_hot(window[:-1]), window[1:]
+
+    def in_words(self, L):
+        return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {math.exp(L):.1f})"
+
+class Adding:
+    """Add up two of T numbers: those that a second input marks, one in either half (Hochreiter & Schmidhuber
+    1997). A net that forgets can but answer 1, always: the variance of the sum, 1/6, is then its error."""
+    carry, Loss, D, K, name = False, MSELoss, 2, 1, "adding"
+
+    def __init__(self, N, T, rng):
+        self.N, self.T, self.rng = N, T, rng
+        self.held_out = [self.draw() for _ in range(20)]
+
+    def draw(self):
+        X = np.zeros((self.T, 2, self.N), np.float32)
+        X[:, 0] = self.rng.random((self.T, self.N))
+        for start, stop in (0, self.T // 2), (self.T // 2, self.T):
+            X[self.rng.integers(start, stop, self.N), 1, np.arange(self.N)] = 1
+        return X, (X[:, 0] * X[:, 1]).sum(axis=0)[None, None]
+
+    def windows(self, training):
+        return [self.draw() for _ in range(100)] if training else self.held_out
+
+    def in_words(self, L):
+        return f"mean squared error {L:.4f} (without memory 0.1667)"
+
+class Series:
+    """Forecast a series, of which the last third is held out. The net sees how the growth over a season (of
+    logarithms, where all values are positive) changes from step to step, and guesses the next change. It is
+    given the series and its mirror image: that up and down are alike keeps a free run from drifting."""
+    carry, Loss, D, K = False, MSELoss, 1, 1
+
+    def __init__(self, name, values, season):
+        self.name, self.values, self.season = name, np.array(values, float), season
+        self.cut = len(values) * 2 // 3
+        if self.cut < 2 * season + 4:
+            raise UserError(f"{name} has {len(values)} values: too few for a season of {season}")
+        positive = self.values.min() > 0
+        self.unbend, self.level = (np.exp, np.log(self.values)) if positive else (np.asarray, self.values)
+        level = self.level
+        growth = level[season:] - level[:-season]       # (96)  gₜ = ln yₜ − ln yₜ₋ₛ
+        change = np.diff(growth)                        # (97)  xₜ = gₜ − gₜ₋₁
+        self.held_out = len(values) - self.cut
+        self.scale = change[:-self.held_out].std() or 1.0
+        self.X = (np.stack([change, -change], axis=-1)[:, None] / self.scale).astype(np.float32)
+
+    def windows(self, training):
+        X = self.X[:-self.held_out] if training else self.X
+        yield X[:-1], X[1:] if training else X[-self.held_out:]
+
+    def forecasts(self, net):
+        """Held-out values by name: the truth; the net's, of the next step, and of all from its own forecasts
+        alone; and those of three simple rules."""
+        def odd(Z):
+            return (Z - Z[:, :, ::-1]) / 2              # (98)  ẑ(x) = ½ (z(x) − z(−x))
+
+        s, cut, level = self.season, self.cut, self.level
+        rule = level[cut - s:-s] + level[cut - 1:-1] - level[cut - s - 1:-s - 1]
+        Z = odd(net.forward(self.X[:-1], last=self.held_out)[0])
+        own, (z, state) = list(level[:cut]), net.forward(self.X[:-self.held_out], last=1)
+        for _ in range(self.held_out):
+            z = odd(z)                                  # (99)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
+            own.append(own[-s] + own[-1] - own[-s - 1] + self.scale * float(z[0, 0, 0]))
+            z, state = net.forward(z, state)
+        levels = {"truth": level[cut:], "last value": level[cut - 1:-1],
+                  "last year's value": level[cut - s:-s], "last year times growth": rule,
+                  "net, free run": np.array(own[cut:]), "net, one step": rule + self.scale * Z[:, 0, 0]}
+        return {name: self.unbend(values) for name, values in levels.items()}
+
+    def in_words(self, L):
+        return f"loss {L:.4f}"
+
+
+# --- Training -------------------------------------------------------------------------------------------
+
+CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
+
+def build(cell, task, args):
+    """The net for the task, the same at every call."""
+    rng = np.random.default_rng(args.seed)
+    net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Output(args.hidden, task.K, rng))
+    if isinstance(task, Adding):                        # all is memory: the gate that keeps (f, z) is open
+        net.cell.b_ih[args.hidden:2 * args.hidden] = 1  # (Gers et al. 2000); the RNN has none
+    return net
+
+def evaluate(net, loss, task):
+    """The mean loss over the held-out part."""
+    total, count, state = 0.0, 0, None
+    for X, Y in task.windows(training=False):
+        Z, state = net.forward(X, state if task.carry else None, len(Y))
+        total, count = total + loss.forward(Z, Y) * Y.size, count + Y.size
+    return total / count
+
+def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: None):
+    """Fit the net, its gradients clipped at the norm `limit`; call `after` now and then. Returns per epoch
+    (train loss, test loss). Ctrl-C ends it early; UserError if the loss is not finite."""
+    history, lr, step = [], optimizer.lr, 0
+    net.cell.needs_dX = False
+    try:
+        for epoch in range(1, epochs + 1):
+            windows, losses, state, start = list(task.windows(training=True)), [], None, time.time()
+            for X, Y in windows:                        # truncated: the state goes on, no gradient back
+                optimizer.lr = lr * (1 - step / (epochs * len(windows)))  # (46)  η = η₀ (1 − t / T)
+                step += 1
+                Z, state = net.forward(X, state if task.carry else None, len(Y))
+                losses.append(loss.forward(Z, Y))
+                net.backward(loss.backward())
+                clip(net.dtheta, limit)
+                optimizer.step()
+                if not math.isfinite(losses[-1]):
+                    raise UserError(f"the loss is {losses[-1]} in step {step}: "
+                                    f"try a lower --lr than {lr:g}")
+                if len(windows) > 1:
+                    datasets.bar(f"epoch {epoch}/{epochs}", len(losses), len(windows), start)
+            datasets.bar()
+            history.append((float(np.mean(losses)), evaluate(net, loss, task)))
+            if epoch % math.ceil(epochs / 20) == 0:
+                a, b = history[-1]
+                say(f"epoch {epoch:3}/{epochs}   train loss {a:.4f}   test loss {b:.4f}")
+                after()
+    except KeyboardInterrupt:
+        say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+    return history
+
+def sample(net, task, n, temperature, prime, rng):
+    """`prime` and n characters that the net writes after it; at a low temperature the likeliest ones."""
+    text, ids, state = prime, task.encode(prime), None
+    for _ in range(n):
+        Z, state = net.forward(task.one_hot(ids[:, None]), state, last=1)
+        z = Z[0, :, 0].astype(float)
+        P = np.exp((z - z.max()) / temperature)         # (100)  Pₖ ∝ exp(Zₖ / τ)
+        ids = rng.choice(len(P), 1, p=P / P.sum())
+        text += task.classes[ids[0]]
+    return text
+
+
+# --- Figure ---------------------------------------------------------------------------------------------
+
+def reach(net, task):
+    """|∂L/∂h| of all steps of a held-out window, L the loss of its last, from there back; there 1."""
+    X, Y = next(iter(task.windows(training=False)))
+    loss = task.Loss()
+    loss.forward(net.forward(X, last=1)[0], Y[-1:])
+    net.backward(loss.backward())
+    norms = np.linalg.norm(net.dH, axis=(1, 2))[::-1]   # (101)  |∂L/∂hₜ| / |∂L/∂h_T|
+    return norms / norms[0]
+
+def telling(net, task, place):
+    """Of six things that a reader knows, the unit that follows each best, by correlation over held-out text.
+    Returns their names, the states of those units (6, T) at `place`, and the characters there."""
+    text, column, letter, known = task.text[1][:5000], 0, 0, []
+    net.forward(task.one_hot(task.encode(text)[:, None]))
+    h = net.cell.H[1:, :-1, 0]
+    for a in text:
+        column, letter = (0 if a == "\n" else column + 1), (letter + 1 if a.isalpha() else 0)
+        known.append((a.isupper(), column, letter, a in "aeiouAEIOU", a in " \n", a in ".,:;!?"))
+    x, y = ((a - a.mean(axis=0)) / (a.std(axis=0) + 1e-9) for a in (np.array(known, float), h))
+    r = x.T @ y / len(text)
+    names, units = "capital,place in line,place in word,vowel,space,punctuation", np.abs(r).argmax(axis=1)
+    labels = [f"{name} ({r[k, units[k]]:+.2f})" for k, name in enumerate(names.split(","))]
+    return labels, h[place, units].T, text[place]
+
+def plot(runs, fresh, task, path, show):
+    """The curves; how far the gradient reaches back; what some units follow, or the forecasts."""
+    wide = isinstance(task, (Text, Series))
+    fig, ax = datasets.figure("CG;BB" if wide else "CG", 13, 8 if wide else 4.5)
+    for color, cell in zip(datasets.COLORS, fresh):
+        ax["G"].semilogy(reach(fresh[cell], task), ":", color=color, label=f"{cell.upper()}, before training")
+        if cell in runs:
+            ax["G"].semilogy(reach(runs[cell]["net"], task), color=color, label=f"{cell.upper()}, trained")
+            for column, line, part in (0, "--", "train"), (1, "-", "test"):
+                L = [row[column] for row in runs[cell]["history"]]
+                ax["C"].plot(range(1, len(L) + 1), L, line, color=color, label=f"{cell.upper()}, {part}")
+    ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
+    ax["G"].set(title="how far back the gradient reaches", xlabel="steps back", ylabel="|dL/dh|, now = 1",
+                xlim=(0, min(100, len(ax["G"].lines[0].get_xdata()) - 1)), ylim=(1e-8, 10))
+    ax["C"].legend()
+    ax["G"].legend(fontsize=8)
+    net = list(runs.values())[-1]["net"]
+    if isinstance(task, Text):
+        labels, states, passage = telling(net, task, slice(*np.clip((200, 290), 0, len(task.text[1]))))
+        image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+        ax["B"].set_yticks(range(len(labels)), labels)
+        ax["B"].set_xticks(range(len(passage)), [a.replace("\n", "\\n") for a in passage], family="monospace")
+        ax["B"].set_title("units that follow something, over a held-out passage (their correlation with it)")
+        fig.colorbar(image, ax=ax["B"], label="h", pad=0.01)
+    elif isinstance(task, Series):
+        first = task.cut - task.season
+        ax["B"].plot(range(first, task.cut + 1), task.values[first:task.cut + 1], color="black")
+        lines = "k-", "k:", "C3:", "C2--", "C1-", "C0-"
+        for line, (name, values) in zip(lines, task.forecasts(net).items()):
+            ax["B"].plot(range(task.cut, len(task.values)), values, line, label=name)
+        ax["B"].set(title=f"{task.name}: the held-out third", xlabel="step")
+        ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    datasets.finish(fig, path, show)
+
+
+# --- Command line ---------------------------------------------------------------------------------------
+
+AIRLINE = """
+112118132129121135148148136119104118115126141135125149170170158133114140145150178163172178199199184162146166
+171180193181183218230242209191172194196196236235229243264272237211180201204188235227234264302293259229203229
+242233267269270315364347312274237278284277317313318374413405355306271306315301356348355422465467404347305336
+340318362348363435491505404359310337360342406396420472548559463407362405417391419461472535622606508461390432
+"""    # passengers per month, in thousands, 1949 to 1960, three digits each (Box & Jenkins 1970)
+SHAKESPEARE = ("shakespeare", "input.txt", "6fb458f1232090904fb40fe944165e91",
+               ["https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"])
+
+def read_text(name, fallback):
+    """The name and the characters of a text, by its name or path."""
+    try:
+        if name == "python-docs":
+            from pydoc_data.topics import topics
+            return name, "\n".join(topics[key] for key in sorted(topics))
+        path = datasets.find(*SHAKESPEARE) if name == "shakespeare" else Path(name)
+        return name if name == "shakespeare" else path.stem, path.read_text(encoding="utf-8")
+    except datasets.Unavailable as error:
+        if not fallback:
+            raise
+        print(f"{error}; using {fallback} instead", flush=True)
+        return read_text(fallback, None)
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not a text in UTF-8") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"no data set or text file is called {name}; there are: shakespeare, python-docs, "
+                        "airline, sine, adding") from None
+
+def read_column(path, name):
+    """The numbers in the column of that name (the last one) of a CSV file, whose first line has the names."""
+    with open(path, encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if not header or name and name not in header:
+        raise UserError(f"{path} has no column {name or 'at all'}; it has: {', '.join(header)}")
+    k, values = header.index(name) if name else len(header) - 1, []
+    for line, row in enumerate(rows, 2):
+        try:
+            values.append(float(row[k]))
+        except (ValueError, IndexError):
+            values.append(math.nan)
+        if not math.isfinite(values[-1]):
+            raise UserError(f"{path}, line {line}: no number in column {header[k]}")
+    return values
+
+def prepare(args, rng):
+    """The task that --dataset names; and in args the usual settings for it, where none are given."""
+    name = args.dataset or "shakespeare"
+    series = name in ("airline", "sine") or name.endswith(".csv")
+    kind = "series" if series else "adding" if name == "adding" else "text"
+    usual = {"text": dict(epochs=6, batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0),
+             "adding": dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0),
+             "series": dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05)}[kind]
+    vars(args).update({key: value for key, value in usual.items() if getattr(args, key) is None})
+    if kind == "text":
+        return Text(*read_text(name, None if args.dataset else "python-docs"), args.batch_size, args.window)
+    if kind == "adding":
+        return Adding(args.batch_size, args.window, rng)
+    if name == "airline":
+        digits = "".join(AIRLINE.split())
+        return Series(name, [int(digits[i:i + 3]) for i in range(0, len(digits), 3)], args.season or 12)
+    if name == "sine":
+        wave = np.sin(np.arange(300) * 2 * np.pi / 20)
+        return Series(name, wave + 0.1 * rng.standard_normal(300), args.season or 20)
+    return Series(Path(name).stem, read_column(name, args.column), args.season or 12)
+
+def report(forecasts):
+    """Print the RMSE of all forecasts, and whether the net beats the simple rules. Returns them by name."""
+    truth = forecasts.pop("truth")
+    rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
+    for name, value in rmse.items():
+        print(f"    {name:24} RMSE {value:.4g}")
+    won = rmse["net, one step"] < min(value for name, value in rmse.items() if "net" not in name)
+    print(f"one step ahead the net {'beats every simple rule' if won else 'does not beat every simple rule'}")
+    return rmse
+
+def main(argv=None):
+    """Run the script with the command line argv; return what came out."""
+    parser = datasets.parser("rnn.py", __doc__, "shakespeare", "python-docs, or the path of a text; airline, "
+                             "sine, or the path of a .csv; adding")
+    option, number = parser.add_argument, datasets.number
+    option("--cell", choices=CELLS, default="lstm", help="rnn forgets soon, lstm and gru have gates")
+    option("--compare", action="store_true", help="train all three cells on the same budget")
+    option("--hidden", type=number(int, 1), metavar="UNITS", help="size of the state")
+    option("--window", type=number(int, 2), metavar="STEPS", help="how far gradients go back; costs memory")
+    option("--clip", type=number(float, 1e-9), default=1, metavar="NORM", help="the longest gradient allowed")
+    option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
+    option("--weight-decay", type=number(float, 0), metavar="L", help="pull all parameters to zero")
+    option("--sample", type=number(int, 0), default=200, metavar="N", help="characters to write at the end")
+    option("--temperature", type=number(float, 1e-9), default=0.8, metavar="T", help="low: dull, high: wild")
+    option("--prime", default="\n", metavar="TEXT", help="what the sample goes on from")
+    option("--column", metavar="NAME", help="column of the .csv (the last one)")
+    option("--season", type=number(int, 1), metavar="STEPS", help="steps per season of a series (12)")
+    args = parser.parse_args(argv)
+
+    rng = np.random.default_rng(args.seed)
+    task = prepare(args, rng)
+    text, prime = isinstance(task, Text), args.prime or "\n"
+    if text:
+        task.encode(prime)                              # complain of strange characters now, not later
+
+    def show_sample():
+        if text:
+            written = sample(net, task, 80, args.temperature, prime, rng)[len(prime):]
+            print("    " + written.replace("\n", " / "), flush=True)
+
+    runs, fresh = {}, {cell: build(cell, task, args) for cell in CELLS}
+    for cell in CELLS if args.compare else [args.cell]:
+        net, loss, start = build(cell, task, args), task.Loss(), time.time()
+        print(f"rnn.py learns {task.name} with {cell.upper()}\nlayer         output per step   parameters")
+        for layer, size in (net.cell, args.hidden), (net.output, task.K):
+            parameters = sum(getattr(layer, name).size for name in layer.params)
+            print(f"{type(layer).__name__:14}{size:15}   {parameters:10,}")
+        print(f"{'in all':14}{'':15}   {net.theta.size:10,}", flush=True)
+        if args.load:
+            datasets.read_weights(args.load, net.state_dict())
+        optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
+        history = train(net, loss, optimizer, task, args.epochs, args.clip, after=show_sample)
+        L, seconds = evaluate(net, loss, task), time.time() - start
+        print(f"test {task.in_words(L)} after {seconds:.0f} s")
+        runs[cell] = dict(net=net, task=task, history=history, loss=L, seconds=seconds)
+        if isinstance(task, Series):
+            runs[cell]["rmse"] = report(task.forecasts(net))
+    if args.compare:
+        print("cell   parameters   seconds   test loss")
+        for cell, run in runs.items():
+            size = run["net"].theta.size
+            print(f"{cell.upper():4}   {size:10,}   {run['seconds']:7.1f}   {run['loss']:9.4f}")
+    result = runs[args.cell]
+    if text and args.sample:
+        result["sample"] = sample(result["net"], task, args.sample, args.temperature, prime,
+                                  np.random.default_rng(args.seed))
+        print(f"--- a sample at temperature {args.temperature:g}\n{result['sample']}\n---")
+    if args.save:
+        np.savez(args.save, **result["net"].state_dict())
+    plot(runs, fresh, task, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
+    return {**result, "runs": runs}
+
+
+if __name__ == "__main__":
+    datasets.run(main)
