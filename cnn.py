@@ -79,8 +79,8 @@ class Conv2d(Layer):
         X = np.pad(X, ((0, 0), (p, p), (p, p), (0, 0))) if p else X
 
         # Write each row y of X, for each channel c, kW times, each time shifted by one more: line (y, c, j)
-        # of `lines` ((H + 2p) C kW, OW N). What the kernel sees for a row of Z are kH C kW lines below each other:
-        # overlapping windows into `lines`, (OH, kH C kW, OW N), without another copy.
+        # of `lines` ((H + 2p) C kW, OW N). What the kernel sees for a row of Z are kH C kW lines in a row:
+        # overlapping windows (OH, kH C kW, OW N) into `lines`, which need no further copy.
         lines = sliding_window_view(X, kW, axis=2)[:, :, ::s].transpose(1, 0, 4, 2, 3).reshape(-1, OW * N)
         self.windows = sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)
         kernels = self.W.swapaxes(1, 2).reshape(K, -1)  # (K, kH C kW), in the order of the lines: i, c, j

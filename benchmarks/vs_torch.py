@@ -126,7 +126,7 @@ def one_side(script, side, epochs):
                       "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
-# --- Recurrent nets: training steps on characters drawn at random -------------------------------------------------
+# --- Recurrent nets: training steps on characters drawn at random -----------------------------------------
 
 def rnn_steps(cell, side, steps=80, K=65, H=128, T=64, N=32, lr=0.01, limit=1.0):
     """Milliseconds of each training step of rnn.py's default text model, on characters drawn at random."""
@@ -137,7 +137,8 @@ def rnn_steps(cell, side, steps=80, K=65, H=128, T=64, N=32, lr=0.01, limit=1.0)
     if side == "torch":
         import torch
         torch.set_num_threads(2)
-        model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(K, H), "output": torch.nn.Linear(H, K)})
+        model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(K, H),
+                                     "output": torch.nn.Linear(H, K)})
         model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.state_dict().items()})
         optimizer, characters = torch.optim.Adam(model.parameters(), lr), torch.tensor(characters)
     for window in characters:
@@ -214,10 +215,11 @@ def main(argv=None):
         ratio = medians["torch"]["seconds"] / medians["numpy"]["seconds"]
         print(f"{script}: {ratio:.2f} times as fast as PyTorch")
         for side, m in medians.items():
-            time_ = f"{1000 * m['seconds']:6.2f} ms per step " if script in rnn.CELLS else \
-                f"{m['seconds']:6.2f} s per epoch"
-            score = f"   test accuracy {100 * m['score']:.2f} % after {args.epochs} epochs" if "score" in m else ""
-            print(f"    {side}  {time_}   peak {m['peak']:5.0f} MB{score}")
+            if "score" in m:
+                print(f"    {side}  {m['seconds']:6.2f} s per epoch   peak {m['peak']:5.0f} MB   "
+                      f"test accuracy {100 * m['score']:.2f} % after {args.epochs} epochs")
+            else:
+                print(f"    {side}  {1000 * m['seconds']:6.2f} ms per step   peak {m['peak']:5.0f} MB")
 
 
 if __name__ == "__main__":
