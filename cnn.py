@@ -100,7 +100,7 @@ class Conv2d(Layer):
         if not self.needs_dX:
             return None
 
-        # (51) with y, x counted in the padded image. Row h of dZ stands in line kH - 1 + s h, zeros between.
+        # Equation (51), y and x counted in the padded image. Row h of dZ is line kH - 1 + s h, zeros between.
         # Row y of dX meets the kH lines from y on; the t-th of them is row h if y + t = kH - 1 + s h, that is
         # for i = kH - 1 - t: the kernel's rows upside down. Its columns j are shifts, added up at the end.
         H, W = H + 2 * p, W + 2 * p
