@@ -353,7 +353,7 @@ def minibatches(X, y, batch_size, rng=None, label=""):
     start = time.time()
     for i in range(0, len(X), batch_size):
         rows = order[i:i + batch_size]
-        yield batch_last(X[rows]), batch_last(y[rows])
+        yield batch_last(X.take(rows, axis=0)), batch_last(y.take(rows, axis=0))
         if label and i // batch_size % 16 == 0:         # often enough for the eye
             bar(label, i + len(rows), len(X), start)
     if label:

@@ -300,6 +300,7 @@ class Optimizer:
         """Move theta. Uses up its gradient."""
         self.t += 1
         for theta, g, m, s in zip(*self.pieces):
+            g += 1e-18                                  # or m would fade below 1e-38, where floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(theta, g, m, s)
