@@ -909,7 +909,7 @@ class TestCommandLine(Test):
         self.folder = folder.name
 
     def start(self, script, *argv):
-        environment = {**os.environ, "DATASETS_DIR": self.folder, "PYTHONWARNINGS": "error"}
+        environment = {**os.environ, "DATASETS_DIR": self.folder, "PYTHONWARNINGS": "error::RuntimeWarning"}
         environment.pop("DISPLAY", None)
         return subprocess.Popen([sys.executable, str(HERE / f"{script}.py"), *argv], env=environment,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, text=True)
