@@ -478,11 +478,13 @@ def classify(net, files, pictures, classes, path, show):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-def prepare(data):
+def as_volumes(data):
     """Pictures as volumes of one channel (n, 1, H, W); UserError if the data are no pictures."""
     if data.X_train.dtype != np.uint8:
         raise UserError(f"cnn.py learns from pictures, not {data.name}: try mlp.py --dataset {data.name}")
     return data._replace(X_train=data.X_train[:, None], X_test=data.X_test[:, None])
+
+USUAL = dict(epochs=12, batch_size=128, lr=0.004)
 
 def parse_args(argv=None):
     parser = datasets.parser("cnn.py", __doc__, "mnist", "digits, fashion, kmnist, cats-dogs, or a folder "
@@ -499,11 +501,6 @@ def parse_args(argv=None):
     option("--predict", nargs="+", metavar="PICTURE", help="say what these show; after --load, only that")
     return parser.parse_args(argv)
 
-def settle(args, data):
-    """Give the options that were not given the values that suit the data."""
-    usual = dict(epochs=12, batch_size=128, lr=0.004)
-    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
-
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     args = parse_args(argv)
@@ -514,8 +511,8 @@ def main(argv=None):
         data = datasets.Data("digits", none, none[:, 0, 0], none, none[:, 0, 0], tuple("0123456789"))
     else:
         data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
-    data = prepare(data)
-    settle(args, data)
+    data = as_volumes(data)
+    datasets.fill_in(args, USUAL)
     net, loss, optimizer = build(data, args, rng)
     if args.load:
         datasets.read_weights(args.load, net.state_dict())

@@ -399,6 +399,10 @@ def parser(script, about, default, others):
     option("--no-show", action="store_true", help="save the figure, but open no window")
     return parser
 
+def fill_in(args, usual):
+    """Give the options that were not given their usual values."""
+    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
+
 def read_weights(path, state):
     """Fill the arrays of `state`, by name, from an .npz file; UserError if names or shapes do not fit."""
     try:

@@ -387,7 +387,7 @@ def plot(net, data, history, thetas, path, show):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-def prepare(data):
+def as_rows(data):
     """Features in rows, centred and scaled (minibatches scales pixels); targets of a single output (n, 1)."""
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))
     if X_train.dtype != np.uint8:
@@ -396,6 +396,10 @@ def prepare(data):
     column = (-1, 1) if len(data.classes) <= 2 else (-1,)
     return data._replace(X_train=X_train, X_test=X_test, y_train=data.y_train.reshape(column),
                          y_test=data.y_test.reshape(column))
+
+USUAL = dict(hidden=[256, 128], epochs=12, batch_size=128, lr=0.002, dropout=0.2, weight_decay=0)  # images
+SMALL = dict(hidden=[32, 32], epochs=200, batch_size=32, lr=0.01, dropout=0, weight_decay=0)
+IRIS = {**SMALL, "weight_decay": 0.01}                  # four features, but few flowers
 
 def parse_args(argv=None):
     parser = datasets.parser("mlp.py", __doc__, "mnist", "digits, fashion, kmnist, iris, circles, moons, "
@@ -409,21 +413,14 @@ def parse_args(argv=None):
     option("--search", type=number(int, 0), default=0, metavar="N", help="use the best of N random settings")
     return parser.parse_args(argv)
 
-def settle(args, data):
-    """Give the options that were not given the values that suit the data."""
-    usual = dict(hidden=[256, 128], epochs=12, batch_size=128, lr=0.002, dropout=0.2, weight_decay=0)
-    if data.X_train.dtype != np.uint8:                  # a few numbers per example; iris has few examples too
-        decay = 0.01 if data.X_train.shape[1] > 2 else 0
-        usual = dict(hidden=[32, 32], epochs=200, batch_size=32, lr=0.01, dropout=0, weight_decay=decay)
-    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
-
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
     data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
-    data = prepare(data)
-    settle(args, data)
+    data = as_rows(data)
+    images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
+    datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS)
     print(f"mlp.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test",
           flush=True)
     watched = data

@@ -154,7 +154,7 @@ def plot(neuron, data, pictures, history, path, file, show):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-def prepare(data, names):
+def two_classes(data, names):
     """The examples of two classes (without names, the last two): features in rows, centred and scaled, and
     y (n, 1), 0 or 1; and of pictures those of the test."""
     chosen = [data.classes.index(name) for name in names or data.classes[-2:] if name in data.classes]
@@ -179,10 +179,10 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     rng, start = np.random.default_rng(args.seed), time.time()
-    data, pictures = prepare(datasets.load(args.dataset or "blobs", args.seed), args.classes)
+    data, pictures = two_classes(datasets.load(args.dataset or "blobs", args.seed), args.classes)
     usual = dict(epochs=100, batch_size=len(data.X_train), lr=0.5) if pictures is None else dict(
         epochs=50, batch_size=32, lr=0.03)
-    vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
+    datasets.fill_in(args, usual)
     neuron = Perceptron(data.X_train.shape[1], args.rule)
     if args.load:
         datasets.read_weights(args.load, neuron.state_dict())

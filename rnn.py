@@ -617,7 +617,7 @@ def read_column(path, name):
             raise UserError(f"{path}, line {line}: no number in column {header[k]}")
     return values
 
-def prepare(args, rng):
+def choose_task(args, rng):
     """The task that --dataset names; and in args the usual settings for it, where none are given."""
     name = args.dataset or "shakespeare"
     series = name in ("airline", "sine") or name.endswith(".csv")
@@ -625,7 +625,7 @@ def prepare(args, rng):
     usual = {"text": dict(epochs=6, batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0),
              "adding": dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0),
              "series": dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05)}[kind]
-    vars(args).update({key: value for key, value in usual.items() if getattr(args, key) is None})
+    datasets.fill_in(args, usual)
     if kind == "text":
         return Text(*read_text(name, None if args.dataset else "python-docs"), args.batch_size, args.window)
     if kind == "adding":
@@ -668,7 +668,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     rng = np.random.default_rng(args.seed)
-    task = prepare(args, rng)
+    task = choose_task(args, rng)
     text, prime = isinstance(task, Text), args.prime or "\n"
     if text:
         task.encode(prime)                              # complain of strange characters now, not later

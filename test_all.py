@@ -993,7 +993,7 @@ class TestCommandLine(Test):
 
 # --- What the files promise -----------------------------------------------------------------------------
 
-PER_SCRIPT = {"main", "plot", "prepare", "build", "train", "evaluate", "parse_args", "settle"}
+PER_SCRIPT = {"main", "plot", "build", "train", "evaluate", "parse_args"}
 
 class TestText(Test):
     def source(self, script):

@@ -97,8 +97,9 @@ def train_twin(model, loss, optimizer, data, epochs, batch_size):
 def default_run(script):
     """What the script trains by default: net, loss and optimizer, the data, the options."""
     args = script.parse_args([])
-    data = script.prepare(datasets.load("mnist", 0, fallback="digits"))
-    script.settle(args, data)
+    data = datasets.load("mnist", 0, fallback="digits")
+    data = mlp.as_rows(data) if script is mlp else cnn.as_volumes(data)
+    datasets.fill_in(args, script.USUAL)
     return script.build(data, args, np.random.default_rng(0)), data, args
 
 def one_side(script, side, epochs):
@@ -126,7 +127,7 @@ def one_side(script, side, epochs):
                       "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
-# --- Recurrent nets: training steps on characters drawn at random -----------------------------------------
+# --- Recurrent nets: training steps on characters drawn at random ---------------------------------------
 
 def rnn_steps(cell, side, steps=80, K=65, H=128, T=64, N=32, lr=0.01, limit=1.0):
     """Milliseconds of each training step of rnn.py's default text model, on characters drawn at random."""
