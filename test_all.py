@@ -268,11 +268,22 @@ class TestMlp(Test):
         mlp.Adam(net, 0.1).step()
         self.close(before - net.theta, np.full(net.theta.size, 0.1), 1e-5)
 
+    def test_memories_do_not_fade_into_slow_floats(self):
+        net = mlp.Sequential(mlp.Linear(3, 2, rng))
+        optimizer = mlp.Adam(net, 0.001)
+        for t in range(2000):
+            net.dtheta[:] = t == 0
+            optimizer.step()
+        for memory in optimizer.pieces[2:]:
+            self.assertGreater(np.abs(memory[0]).min(), np.finfo(np.float32).tiny)
+
     def test_initial_weights(self):
         for init, variance in ("he", 2 / 500), ("xavier", 2 / 700):
             W = mlp.Linear(500, 200, np.random.default_rng(0), init).W
             self.assertAlmostEqual(W.var() / variance, 1, delta=0.02)
             self.assertAlmostEqual(W.mean(), 0, delta=0.001)
+        for activation, init in ("relu", "he"), ("tanh", "xavier"), ("sigmoid", "xavier"):
+            self.assertEqual(mlp.ACTIVATIONS[activation].init, init)
 
     def test_dropout_keeps_the_mean(self):
         layer, X = mlp.Dropout(0.3, np.random.default_rng(0)), np.ones((500, 200), np.float32)
