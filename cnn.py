@@ -54,7 +54,6 @@ class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input."""
     params = ()
-    init = "xavier"         # how a Linear in front of this layer should start
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # Dropout stands aside when the net predicts
 
@@ -177,30 +176,12 @@ class Linear(Layer):
 
 class ReLU(Layer):
     """Lets the positive part through."""
-    init = "he"
-
     def forward(self, Z):
         self.A = np.maximum(Z, 0)                       # (22)  A = max(Z, 0)
         return self.A
 
     def backward(self, dA):
         return dA * (self.A > 0)                        # (23)  ∂L/∂Z = ∂L/∂A · [A > 0]
-
-class Dropout(Layer):
-    """In training silences each unit with probability p, and scales up the others to make up for it
-    (Srivastava et al. 2014)."""
-    only_training = True
-
-    def __init__(self, p, rng):
-        self.p, self.rng = p, rng
-
-    def forward(self, X):
-        kept = self.rng.random(X.shape, np.float32) >= self.p
-        self.M = kept / X.dtype.type(1 - self.p)        # (26)  M = [u ≥ p] / (1 − p),  u ~ U(0, 1)
-        return self.M * X                               # (27)  A = M · X
-
-    def backward(self, dA):
-        return self.M * dA                              # (28)  ∂L/∂X = M · ∂L/∂A
 
 class Sequential:
     """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
@@ -233,9 +214,8 @@ class Sequential:
         """The parameters (views), named and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
         state = {}
         for i, layer in enumerate(self.layers):
-            for name in layer.params:
-                V = getattr(layer, name)
-                state[f"{i}.{dict(W='weight', b='bias').get(name, name)}"] = V[:, 0] if name == "b" else V
+            if layer.params:
+                state[f"{i}.weight"], state[f"{i}.bias"] = layer.W, layer.b[:, 0]
         return state
 
 
@@ -260,10 +240,10 @@ class Optimizer:
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = [np.array_split(a, 1 + a.size // 100_000) for a in arrays]     # to fit the fast cache
+        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]      # to fit the fast cache
 
     def step(self):
-        """Move theta. Uses up its gradient."""
+        """Move theta."""
         self.t += 1
         for theta, g, m, s in zip(*self.pieces):
             g += 1e-18                                  # or m would fade below 1e-38, where floats are slow
@@ -289,13 +269,10 @@ class Adam(Optimizer):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
-        s += np.square(g, out=g)                        # (44)  s ← β₂ s + g²;  now g is free for other use
+        s += g * g                                      # (44)  s ← β₂ s + g²
         c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
-        root = np.sqrt(s, out=g)
-        root += eps * math.sqrt(c2)
-        step = np.divide(m, root, out=g)
-        step *= self.lr * math.sqrt(c2) / c1
-        theta -= step                                   # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
+        lr, eps = self.lr * math.sqrt(c2) / c1, eps * math.sqrt(c2)     # √c₂ above and below the line
+        theta -= lr * m / (np.sqrt(s) + eps)            # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 
 # --- Training -------------------------------------------------------------------------------------------
@@ -314,7 +291,6 @@ def build(data, args, rng):
     D = len(X)
     for width in args.hidden:
         layers += [Linear(D, width, rng, "he"), ReLU()]
-        layers += [Dropout(args.dropout, rng)] if args.dropout else []
         D = width
     net = Sequential(*layers, Linear(D, len(data.classes), rng))
     net.layers[0].needs_dX = False
@@ -325,7 +301,7 @@ def volumes(net, X):
     print("layer         output per example   parameters   multiply-adds")
     total = 0
     for layer in net.layers:
-        X = X if layer.only_training else layer.forward(X)
+        X = layer.forward(X)
         size = " x ".join(map(str, X.shape[:-1]))
         parameters = sum(getattr(layer, name).size for name in layer.params)
         work = layer.W.size * math.prod(X.shape[1:-1]) if parameters else 0  # (55)  C kH kW K H' W'
@@ -338,21 +314,14 @@ def predict(net, X, batch_size=1000):
     starts = range(0, len(X), batch_size)
     return np.concatenate([net.forward(batch_last(X[i:i + batch_size])) for i in starts], axis=-1)
 
-def score(Z, y):
-    """How well outputs Z (K, N) meet y: the accuracy for class numbers, the RMSE for real numbers (1, N)."""
-    if y.dtype.kind == "f":
-        return math.sqrt(np.mean((Z - y) ** 2))
-    return float(np.mean((Z.argmax(axis=0) if len(Z) > 1 else Z > 0) == y))
-
-def in_words(value, data):
-    return f"accuracy {100 * value:.2f} %" if data.classes else f"RMSE {value:.4f}"
+def accuracy(Z, y):
+    """The share of examples whose largest logit, Z (K, N), is that of their class y (N,)."""
+    return float(np.mean(Z.argmax(axis=0) == y))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
-    """Fit the net. Returns per epoch (train loss, train score, test loss, test score), those of train being
-    means over the minibatches as they go by; and copies of theta after epochs 0, 1, 2, 4, ... and the last.
-    Ctrl-C ends it early; UserError if the loss is not finite."""
-    history, thetas = [], {0: net.theta.copy()}
-    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
+    """Fit the net. Returns per epoch (train loss, train accuracy, test loss, test accuracy), those of train
+    as the minibatches went by. Ctrl-C ends it early; UserError if the loss is not finite."""
+    history, lr, step, steps = [], optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
     try:
         for epoch in range(1, epochs + 1):
             sums = np.zeros(2)
@@ -365,19 +334,16 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
                 optimizer.step()
                 if not math.isfinite(L):
                     raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
-                sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
-            Z, y = predict(net, data.X_test), batch_last(data.y_test)
-            history.append((*sums, loss.forward(Z, y), score(Z, y)))
-            if epoch & (epoch - 1) == 0:                # a power of 2
-                thetas[epoch] = net.theta.copy()
+                sums += np.array([L, accuracy(Z, y)]) * len(y) / len(data.X_train)
+            Z = predict(net, data.X_test)
+            history.append((*sums, loss.forward(Z, data.y_test), accuracy(Z, data.y_test)))
             if epoch % math.ceil(epochs / 20) == 0:
-                L, value, L_test, value_test = history[-1]
-                say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, {in_words(value, data)}   "
-                    f"test loss {L_test:.4f}, {in_words(value_test, data)}")
+                L, score, L_test, score_test = history[-1]
+                say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, accuracy {100 * score:.2f} %   "
+                    f"test loss {L_test:.4f}, accuracy {100 * score_test:.2f} %")
     except KeyboardInterrupt:
         say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
-    thetas[len(history)] = net.theta.copy()
-    return history, thetas
+    return history
 
 
 # --- Figures --------------------------------------------------------------------------------------------
@@ -424,16 +390,6 @@ def plot(net, data, history, path, show):
     datasets.plot_mistakes(ax["M"], pictures, y, P, data.classes)
     datasets.finish(fig, path, show)
 
-def plot_predictions(pictures, names, said, path, show):
-    """The pictures (n, H, W) as the net saw them, and what it said."""
-    fig, ax = datasets.figure("P", max(2 * len(pictures), 4), 3.5)
-    ax["P"].imshow(datasets.tiles(pictures, len(pictures)), cmap="gray")
-    for i, text in enumerate(said):
-        ax["P"].text((i + 0.5) / len(said), 1.02, f"{names[i]}\n" + "\n".join(text), ha="center", va="bottom",
-                     transform=ax["P"].transAxes)
-    ax["P"].axis("off")
-    datasets.finish(fig, path, show)
-
 
 # --- The user's own pictures ----------------------------------------------------------------------------
 
@@ -469,10 +425,15 @@ def read_picture(file, H, W):
 def classify(net, files, pictures, classes, path, show):
     """Say the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
     P = chances(predict(net, pictures[:, None]))
-    said = [[f"{classes[k]} ({100 * p[k]:.1f} %)" for k in p.argsort()[:-4:-1]] for p in P.T]
-    for file, text in zip(files, said):
-        print(f"{file}: {', '.join(text)}")
-    plot_predictions(pictures, [Path(file).name for file in files], said, path, show)
+    fig, ax = datasets.figure("P", max(2 * len(files), 4), 3.5)
+    ax["P"].imshow(datasets.tiles(pictures, len(files)), cmap="gray")
+    ax["P"].axis("off")
+    for i, (file, p) in enumerate(zip(files, P.T)):
+        said = [f"{classes[k]} ({100 * p[k]:.1f} %)" for k in p.argsort()[:-4:-1]]
+        print(f"{file}: {', '.join(said)}")
+        ax["P"].text((i + 0.5) / len(files), 1.02, "\n".join([Path(file).name, *said]), ha="center",
+                     va="bottom", transform=ax["P"].transAxes)
+    datasets.finish(fig, path, show)
     return P
 
 
@@ -496,7 +457,6 @@ def parse_args(argv=None):
     option("--hidden", type=number(int, 1), nargs="*", default=[64], metavar="UNITS",
            help="width of each dense layer before the last")
     option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
-    option("--dropout", type=number(float, 0, 1), default=0, metavar="P", help="chance to silence a unit")
     option("--weight-decay", type=number(float, 0), default=0, metavar="L", help="pull of all weights to 0")
     option("--predict", nargs="+", metavar="PICTURE", help="say what these show; after --load, only that")
     return parser.parse_args(argv)
@@ -524,15 +484,15 @@ def main(argv=None):
               "test", flush=True)
         volumes(net, batch_last(data.X_train[:1]))
         start = time.time()
-        history, _ = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
-        Z, y = predict(net, data.X_test), batch_last(data.y_test)
-        result, seconds = score(Z, y), time.time() - start
-        print(f"test {in_words(result, data)} ({round((1 - result) * y.size):,} of {y.size:,} wrong) after "
-              f"{seconds:.0f} s")
+        history = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
+        Z, y = predict(net, data.X_test), data.y_test
+        score, seconds = accuracy(Z, y), time.time() - start
+        print(f"test accuracy {100 * score:.2f} % ({round((1 - score) * len(y)):,} of {len(y):,} wrong) "
+              f"after {seconds:.0f} s")
         if args.save:
             np.savez(args.save, **net.state_dict())
         plot(net, data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
-        out.update(score=result, loss=loss.forward(Z, y), history=history, seconds=seconds)
+        out.update(score=score, loss=loss.forward(Z, y), history=history, seconds=seconds)
     if pictures:
         figure = args.figure if only_predict and args.figure else "figures/cnn-predictions.png"
         out["P"] = classify(net, args.predict, np.stack(pictures), data.classes, figure, not args.no_show)

@@ -8,6 +8,7 @@ Downloaded on first use into data/ (or $DATASETS_DIR): mnist, fashion, kmnist, c
 Any other name is the path of a folder of pictures with one sub-folder per class.
 """
 import argparse
+import csv
 import ctypes
 import gzip
 import hashlib
@@ -36,6 +37,11 @@ class UserError(Exception):
 
 class Unavailable(UserError):
     """The data are not on disk and cannot be downloaded."""
+
+def _numbers(text, digits):
+    """The numbers in a text, each of so many digits."""
+    text = "".join(text.split())
+    return np.array([int(text[i:i + digits]) for i in range(0, len(text), digits)])
 
 
 # --- Generated in the plane, and one curve --------------------------------------------------------------
@@ -98,8 +104,7 @@ _IRIS = """
 """
 
 def _iris(name, rng):
-    digits = "".join(_IRIS.split())
-    X = np.array([int(digits[i:i + 2]) for i in range(0, len(digits), 2)]).reshape(150, 4) / 10
+    X = _numbers(_IRIS, 2).reshape(150, 4) / 10
     return split(name, X, np.repeat([0, 1, 2], 50), ("setosa", "versicolor", "virginica"), rng)
 
 
@@ -307,6 +312,62 @@ def _folder(path, rng, size=64):
     if len(classes) < 2:
         raise UserError(f"{path} needs a sub-folder of pictures per class, at least 2; it has {len(classes)}")
     return split(path.name, np.stack(images), np.array(labels), classes, rng)
+
+
+# --- Texts and time series -------------------------------------------------------------------------------
+
+_SHAKESPEARE = ("shakespeare", "input.txt", "6fb458f1232090904fb40fe944165e91",
+                ["https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"])
+
+# Passengers of airlines per month, in thousands, 1949 to 1960, three digits each (Box & Jenkins 1970).
+_AIRLINE = """
+112118132129121135148148136119104118115126141135125149170170158133114140145150178163172178199199184162146166
+171180193181183218230242209191172194196196236235229243264272237211180201204188235227234264302293259229203229
+242233267269270315364347312274237278284277317313318374413405355306271306315301356348355422465467404347305336
+340318362348363435491505404359310337360342406396420472548559463407362405417391419461472535622606508461390432
+"""
+
+def load_text(name, fallback=None):
+    """The name and the characters of shakespeare, of python-docs (the reference in every Python), or of a file
+    in UTF-8. If the download fails, `fallback` names the text to use instead. Raises UserError."""
+    try:
+        if name == "python-docs":
+            from pydoc_data.topics import topics
+            return name, "\n".join(topics[key] for key in sorted(topics))
+        path = find(*_SHAKESPEARE) if name == "shakespeare" else Path(name)
+        return name if name == "shakespeare" else path.stem, path.read_text(encoding="utf-8")
+    except Unavailable as error:
+        if not fallback:
+            raise
+        print(f"{error}; using {fallback} instead", flush=True)
+        return load_text(fallback)
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not a text in UTF-8") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"no data set or text file is called {name}; there are: shakespeare, python-docs, "
+                        "airline, sine, adding") from None
+
+def load_series(name, column=None, seed=0):
+    """The name, the values, and the steps per season of airline, of sine (with noise), or of a column (the
+    last, if it is not named) of a CSV file, whose first line has the names. Raises UserError."""
+    if name == "airline":
+        return name, _numbers(_AIRLINE, 3), 12
+    if name == "sine":
+        noise = np.random.default_rng([seed, 1]).standard_normal(300)
+        return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
+    with open(name, encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if not header or column and column not in header:
+        raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header)}")
+    k, values = header.index(column) if column else len(header) - 1, []
+    for line, row in enumerate(rows, 2):
+        try:
+            values.append(float(row[k]))
+            if not math.isfinite(values[-1]):
+                raise ValueError
+        except (ValueError, IndexError):
+            raise UserError(f"{name}, line {line}: no number in column {header[k]}") from None
+    return Path(name).stem, np.array(values), 12
 
 
 # --- What the scripts call ------------------------------------------------------------------------------

@@ -40,7 +40,6 @@ class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input."""
     params = ()
-    init = "xavier"         # how a Linear in front of this layer should start
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # Dropout stands aside when the net predicts
 
@@ -85,8 +84,6 @@ class Tanh(Layer):
 
 class ReLU(Layer):
     """Lets the positive part through."""
-    init = "he"
-
     def forward(self, Z):
         self.A = np.maximum(Z, 0)                       # (22)  A = max(Z, 0)
         return self.A
@@ -152,9 +149,8 @@ class Sequential:
         """The parameters (views), named and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
         state = {}
         for i, layer in enumerate(self.layers):
-            for name in layer.params:
-                V = getattr(layer, name)
-                state[f"{i}.{dict(W='weight', b='bias').get(name, name)}"] = V[:, 0] if name == "b" else V
+            if layer.params:
+                state[f"{i}.weight"], state[f"{i}.bias"] = layer.W, layer.b[:, 0]
         return state
 
 
@@ -202,10 +198,10 @@ class Optimizer:
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = [np.array_split(a, 1 + a.size // 100_000) for a in arrays]     # to fit the fast cache
+        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]      # to fit the fast cache
 
     def step(self):
-        """Move theta. Uses up its gradient."""
+        """Move theta."""
         self.t += 1
         for theta, g, m, s in zip(*self.pieces):
             g += 1e-18                                  # or m would fade below 1e-38, where floats are slow
@@ -231,13 +227,10 @@ class Adam(Optimizer):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
-        s += np.square(g, out=g)                        # (44)  s ← β₂ s + g²;  now g is free for other use
+        s += g * g                                      # (44)  s ← β₂ s + g²
         c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
-        root = np.sqrt(s, out=g)
-        root += eps * math.sqrt(c2)
-        step = np.divide(m, root, out=g)
-        step *= self.lr * math.sqrt(c2) / c1
-        theta -= step                                   # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
+        lr, eps = self.lr * math.sqrt(c2) / c1, eps * math.sqrt(c2)     # √c₂ above and below the line
+        theta -= lr * m / (np.sqrt(s) + eps)            # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 
 # --- Training -------------------------------------------------------------------------------------------
@@ -247,10 +240,9 @@ OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 def build(data, args, rng):
     """The net for the data, its loss and its optimizer, as the options want them."""
-    layers, D = [], data.X_train.shape[1]
+    layers, D, init = [], data.X_train.shape[1], "he" if args.activation == "relu" else "xavier"
     for width in args.hidden:
-        activation = ACTIVATIONS[args.activation]()
-        layers += [Linear(D, width, rng, activation.init), activation]
+        layers += [Linear(D, width, rng, init), ACTIVATIONS[args.activation]()]
         layers += [Dropout(args.dropout, rng)] if args.dropout else []
         D = width
     if not data.classes:                                # a regression

@@ -35,10 +35,8 @@ representations using RNN encoder-decoder for statistical machine translation" (
 # requires-python = ">=3.10"
 # dependencies = ["numpy", "matplotlib"]
 # ///
-import csv
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -52,7 +50,6 @@ class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input."""
     params = ()
-    init = "xavier"         # how a Linear in front of this layer should start
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # Dropout stands aside when the net predicts
 
@@ -294,10 +291,10 @@ class Optimizer:
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = [np.array_split(a, 1 + a.size // 100_000) for a in arrays]     # to fit the fast cache
+        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]      # to fit the fast cache
 
     def step(self):
-        """Move theta. Uses up its gradient."""
+        """Move theta."""
         self.t += 1
         for theta, g, m, s in zip(*self.pieces):
             g += 1e-18                                  # or m would fade below 1e-38, where floats are slow
@@ -323,13 +320,10 @@ class Adam(Optimizer):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
-        s += np.square(g, out=g)                        # (44)  s ← β₂ s + g²;  now g is free for other use
+        s += g * g                                      # (44)  s ← β₂ s + g²
         c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
-        root = np.sqrt(s, out=g)
-        root += eps * math.sqrt(c2)
-        step = np.divide(m, root, out=g)
-        step *= self.lr * math.sqrt(c2) / c1
-        theta -= step                                   # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
+        lr, eps = self.lr * math.sqrt(c2) / c1, eps * math.sqrt(c2)     # √c₂ above and below the line
+        theta -= lr * m / (np.sqrt(s) + eps)            # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 def clip(gradient, limit):
     """Shorten the gradient of all parameters to the norm `limit` if it is longer (Pascanu et al. 2013)."""
@@ -573,50 +567,6 @@ def plot(runs, fresh, task, path, show):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-AIRLINE = """
-112118132129121135148148136119104118115126141135125149170170158133114140145150178163172178199199184162146166
-171180193181183218230242209191172194196196236235229243264272237211180201204188235227234264302293259229203229
-242233267269270315364347312274237278284277317313318374413405355306271306315301356348355422465467404347305336
-340318362348363435491505404359310337360342406396420472548559463407362405417391419461472535622606508461390432
-"""    # passengers per month, in thousands, 1949 to 1960, three digits each (Box & Jenkins 1970)
-SHAKESPEARE = ("shakespeare", "input.txt", "6fb458f1232090904fb40fe944165e91",
-               ["https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"])
-
-def read_text(name, fallback):
-    """The name and the characters of a text, by its name or path."""
-    try:
-        if name == "python-docs":
-            from pydoc_data.topics import topics
-            return name, "\n".join(topics[key] for key in sorted(topics))
-        path = datasets.find(*SHAKESPEARE) if name == "shakespeare" else Path(name)
-        return name if name == "shakespeare" else path.stem, path.read_text(encoding="utf-8")
-    except datasets.Unavailable as error:
-        if not fallback:
-            raise
-        print(f"{error}; using {fallback} instead", flush=True)
-        return read_text(fallback, None)
-    except UnicodeDecodeError:
-        raise UserError(f"{name} is not a text in UTF-8") from None
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"no data set or text file is called {name}; there are: shakespeare, python-docs, "
-                        "airline, sine, adding") from None
-
-def read_column(path, name):
-    """The numbers in the column of that name (the last one) of a CSV file, whose first line has the names."""
-    with open(path, encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    if not header or name and name not in header:
-        raise UserError(f"{path} has no column {name or 'at all'}; it has: {', '.join(header)}")
-    k, values = header.index(name) if name else len(header) - 1, []
-    for line, row in enumerate(rows, 2):
-        try:
-            values.append(float(row[k]))
-        except (ValueError, IndexError):
-            values.append(math.nan)
-        if not math.isfinite(values[-1]):
-            raise UserError(f"{path}, line {line}: no number in column {header[k]}")
-    return values
-
 def choose_task(args, rng):
     """The task that --dataset names; and in args the usual settings for it, where none are given."""
     name = args.dataset or "shakespeare"
@@ -627,16 +577,12 @@ def choose_task(args, rng):
              "series": dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05)}[kind]
     datasets.fill_in(args, usual)
     if kind == "text":
-        return Text(*read_text(name, None if args.dataset else "python-docs"), args.batch_size, args.window)
+        text = datasets.load_text(name, None if args.dataset else "python-docs")
+        return Text(*text, args.batch_size, args.window)
     if kind == "adding":
         return Adding(args.batch_size, args.window, rng)
-    if name == "airline":
-        digits = "".join(AIRLINE.split())
-        return Series(name, [int(digits[i:i + 3]) for i in range(0, len(digits), 3)], args.season or 12)
-    if name == "sine":
-        wave = np.sin(np.arange(300) * 2 * np.pi / 20)
-        return Series(name, wave + 0.1 * rng.standard_normal(300), args.season or 20)
-    return Series(Path(name).stem, read_column(name, args.column), args.season or 12)
+    name, values, season = datasets.load_series(name, args.column, args.seed)
+    return Series(name, values, args.season or season)
 
 def report(forecasts):
     """Print the RMSE of all forecasts, and whether the net beats the simple rules. Returns them by name."""

@@ -282,8 +282,11 @@ class TestMlp(Test):
             W = mlp.Linear(500, 200, np.random.default_rng(0), init).W
             self.assertAlmostEqual(W.var() / variance, 1, delta=0.02)
             self.assertAlmostEqual(W.mean(), 0, delta=0.001)
-        for activation, init in ("relu", "he"), ("tanh", "xavier"), ("sigmoid", "xavier"):
-            self.assertEqual(mlp.ACTIVATIONS[activation].init, init)
+        for activation, variance in ("relu", 2 / 500), ("tanh", 2 / 700), ("sigmoid", 2 / 700):
+            data = datasets.Data("", np.zeros((1, 500)), 0, 0, 0, "ABC")
+            args = mlp.parse_args(["--hidden", "200", "--activation", activation, "--lr", "1"])
+            W = mlp.build(data, args, np.random.default_rng(0))[0].layers[0].W
+            self.assertAlmostEqual(W.var() / variance, 1, delta=0.02)
 
     def test_dropout_keeps_the_mean(self):
         layer, X = mlp.Dropout(0.3, np.random.default_rng(0)), np.ones((500, 200), np.float32)

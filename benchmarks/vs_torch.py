@@ -114,7 +114,7 @@ def one_side(script, side, epochs):
     if side == "numpy":
         rng = np.random.default_rng(0)
         run = script.train(net, loss, optimizer, data, epochs, args.batch_size, rng, say=lambda text: None)
-        score = run[0][-1][3]
+        score = (run[0] if script is mlp else run)[-1][3]
     else:
         import torch
         torch.set_num_threads(2)
