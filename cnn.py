@@ -57,6 +57,49 @@ class Layer:
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # Dropout stands aside when the net predicts
 
+def unroll(X, kernel, s, p):
+    """What kernels see of X (C, H, W, N) for each row of their places: windows (H', kH C kW, W' N)."""
+    (C, H, W, N), (kH, kW) = X.shape, kernel
+    OH, OW = places(H, kH, s, p), places(W, kW, s, p)
+    X = np.pad(X, ((0, 0), (p, p), (p, p), (0, 0))) if p else X
+    # Line (y, c, j) of `lines` is row y of X, channel c, shifted by j. A row of places sees kH C kW lines on
+    # end: windows that overlap, and need no further copy.
+    lines = sliding_window_view(X, kW, axis=2)[:, :, ::s].transpose(1, 0, 4, 2, 3).reshape(-1, OW * N)
+    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)
+
+def correlate(windows, W, N):
+    """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
+    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), in the order of the lines: i, c, j
+    Z = np.empty((len(W), len(windows), windows.shape[2]), windows.dtype)
+    np.matmul(kernels, windows, out=Z.swapaxes(0, 1))   # one product for each row of Z
+    return Z.reshape(*Z.shape[:2], -1, N)
+
+def correlate_gradient(windows, dZ, dW):
+    """Fill dW (K, C, kH, kW), given ∂L/∂Z of Z = correlate(windows, W, N)."""
+    K, C, kH, kW = dW.shape
+    products = np.matmul(windows, dZ.reshape(K, len(windows), -1).transpose(1, 2, 0))
+    dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
+
+def spread(Z, W, s, p, size):
+    """The way back: each Z[k,h,w] lays its kernel, so many times, on its place of X (C, *size, N)."""
+    (K, C, kH, kW), (K, OH, OW, N), (H, width) = W.shape, Z.shape, size
+    # Row y = s m + r of the padded X lies under the rows i = s t + r, t < T, of kernels on places h = m - t:
+    # one product for each m makes s rows, of T rows of Z and kernels upside down. The same way column j =
+    # s u + r of a kernel lies on columns x = s (w + u) + r: for each u < U its part is shifted by u.
+    T, U = -(-kH // s), -(-kW // s)
+    M = OH + T - 1
+    lines = np.zeros((M + T - 1, K, OW * N), Z.dtype)
+    lines[T - 1:M] = Z.reshape(K, OH, -1).swapaxes(0, 1)
+    windows = sliding_window_view(lines.reshape(-1, OW * N), T * K, axis=0)[::K].swapaxes(1, 2)
+    kernels = np.pad(W, ((0, 0), (0, 0), (0, s * T - kH), (0, s * U - kW))).reshape(K, C, T, s, U, s)
+    parts = np.matmul(kernels[:, :, ::-1].transpose(4, 3, 1, 5, 2, 0).reshape(-1, T * K), windows)
+    parts = parts.reshape(M, U, s, C, s, OW, N).transpose(1, 3, 0, 2, 5, 4, 6)
+    X = np.zeros((C, -(-(H + 2 * p) // s), s, -(-(width + 2 * p) // s), s, N), Z.dtype)
+    X[:, :M, :, :OW] = parts[0]
+    for u in range(1, U):
+        X[:, :M, :, u:u + OW] += parts[u]
+    return X.reshape(C, s * X.shape[1], -1, N)[:, p:p + H, p:p + width]
+
 class Conv2d(Layer):
     """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), p zeros
     around it: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW), b (K, 1).
@@ -73,45 +116,17 @@ class Conv2d(Layer):
         self.b = np.zeros((K, 1), np.float32)
 
     def forward(self, X):
-        (C, H, W, N), K, (kH, kW), s, p = X.shape, len(self.W), self.kernel, self.stride, self.padding
-        OH, OW, self.size = places(H, kH, s, p), places(W, kW, s, p), (H, W)
-        X = np.pad(X, ((0, 0), (p, p), (p, p), (0, 0))) if p else X
-
-        # Write each row y of X, for each channel c, kW times, each time shifted by one more: line (y, c, j)
-        # of `lines` ((H + 2p) C kW, OW N). What the kernel sees for a row of Z are kH C kW lines in a row:
-        # overlapping windows (OH, kH C kW, OW N) into `lines`, which need no further copy.
-        lines = sliding_window_view(X, kW, axis=2)[:, :, ::s].transpose(1, 0, 4, 2, 3).reshape(-1, OW * N)
-        self.windows = sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)
-        kernels = self.W.swapaxes(1, 2).reshape(K, -1)  # (K, kH C kW), in the order of the lines: i, c, j
-        Z = np.empty((K, OH, OW * N), X.dtype)          # one product for each row of Z:
-        np.matmul(kernels, self.windows, out=Z.swapaxes(0, 1))
-        Z += self.b[:, :, None]                         # (48)  Z[k,h,w] = Σ W[k,c,i,j] X[c,y,x] + bₖ
-        return Z.reshape(K, OH, OW, N)
+        self.size, self.windows = X.shape[1:3], unroll(X, self.kernel, self.stride, self.padding)
+        Z = correlate(self.windows, self.W, X.shape[-1])
+        Z += self.b[:, :, None, None]                   # (48)  Z[k,h,w] = Σ W[k,c,i,j] X[c,y,x] + bₖ
+        return Z
 
     def backward(self, dZ):
-        (H, W), (K, C, kH, kW), s, p = self.size, self.W.shape, self.stride, self.padding
-        OH, OW, N = dZ.shape[1:]
-        dZ = dZ.reshape(K, OH, OW * N)
-        dW = np.matmul(self.windows, dZ.transpose(1, 2, 0)).sum(axis=0).reshape(kH, C, kW, K)
-        self.dW[...] = dW.transpose(3, 1, 0, 2)         # (49)  ∂L/∂W[k,c,i,j] = Σₙₕw ∂L/∂Z[k,h,w] X[c,y,x]
-        ones = np.ones(OH * OW * N, dZ.dtype)           # a product sums faster than sum()
-        self.db[:, 0] = dZ.reshape(K, -1) @ ones        # (50)  ∂L/∂bₖ = Σₙₕw ∂L/∂Z[k,h,w]
-        if not self.needs_dX:
-            return None
-
-        # Equation (51), y and x counted in the padded image. Row h of dZ is line kH - 1 + s h, zeros between.
-        # Row y of dX meets the kH lines from y on; the t-th of them is row h if y + t = kH - 1 + s h, that is
-        # for i = kH - 1 - t: the kernel's rows upside down. Its columns j are shifts, added up at the end.
-        H, W = H + 2 * p, W + 2 * p
-        lines = np.zeros((H + kH - 1, K, OW * N), dZ.dtype)
-        lines[kH - 1:kH + s * (OH - 1):s] = dZ.swapaxes(0, 1)
-        windows = sliding_window_view(lines.reshape(-1, OW * N), kH * K, axis=0)[::K].swapaxes(1, 2)
-        flipped = self.W[:, :, ::-1].transpose(1, 3, 2, 0).reshape(C * kW, -1)
-        parts = np.matmul(flipped, windows).reshape(H, C, kW, OW, N)
-        dX = np.zeros((C, H, W, N), dZ.dtype)
-        for j in range(kW):                             # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
-            dX[:, :, j:j + s * OW:s] += parts[:, :, j].swapaxes(0, 1)
-        return dX[:, p:H - p, p:W - p]
+        correlate_gradient(self.windows, dZ, self.dW)   # (49)  ∂L/∂W[k,c,i,j] = Σₙₕw ∂L/∂Z[k,h,w] X[c,y,x]
+        ones = np.ones(dZ[0].size, dZ.dtype)            # a product sums faster than sum()
+        self.db[:, 0] = dZ.reshape(len(dZ), -1) @ ones  # (50)  ∂L/∂bₖ = Σₙₕw ∂L/∂Z[k,h,w]
+        if self.needs_dX:                               # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
+            return spread(dZ, self.W, self.stride, self.padding, self.size)
 
 class MaxPool2d(Layer):
     """The largest number in each window of each channel: X (C, H, W, N) to A (C, H', W', N). Windows have

@@ -1,0 +1,165 @@
+"""Break every line that computes something, one at a time, and see whether a test notices.
+
+    python benchmarks/mutants.py                       every script (some minutes)
+    python benchmarks/mutants.py mlp --list            what would be broken, without breaking it
+
+In the losses, layers, cells and optimizers, and in every function that carries an equation, each sign, factor,
+term, transpose, index, axis and statement is changed in turn: in memory, in a process of its own; the files stay
+as they are. Then the tests of that script run, without those that train. (What two scripts share is broken once.) Prints what they did not notice;
+EQUIVALENT lists those that change no result, with the reason. Needs a system that can fork.
+"""
+import argparse
+import ast
+import copy
+import io
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import unittest
+from collections import namedtuple
+from pathlib import Path
+
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import test_all
+
+Mutant = namedtuple("Mutant", "script line old new text")       # text: the whole script, broken
+TRAINS = re.compile("learn|search|iris|option|saved|pictures|command")          # names of tests that take long
+
+# What changes no result, as (part of the old code, its replacement): the reason.
+EQUIVALENT = {}
+
+
+# --- How to break a node of the syntax tree -------------------------------------------------------------
+
+SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult,
+         ast.Gt: ast.Lt, ast.Lt: ast.Gt, ast.GtE: ast.Lt, ast.LtE: ast.Gt, ast.Eq: ast.NotEq}
+CALLS = {"sum": "mean", "mean": "sum", "maximum": "minimum", "max": "min", "tanh": "sin", "exp": "sin",
+         "log": "sin", "sqrt": "abs", "subtract": "add", "zeros": "ones", "ones": "zeros"}
+
+def changed(node, **fields):
+    node = copy.copy(node)
+    vars(node).update(fields)
+    return node
+
+def breaks(node):
+    """What may stand in place of a node: the same with another sign, a term dropped, the next index, ..."""
+    if isinstance(node, ast.BinOp):
+        if type(node.op) in SWAPS:
+            yield changed(node, op=SWAPS[type(node.op)]())
+        if not isinstance(node.op, ast.MatMult):
+            yield from (node.left, node.right)
+    elif isinstance(node, ast.AugAssign):
+        yield ast.Pass()
+        if type(node.op) in SWAPS:
+            yield changed(node, op=SWAPS[type(node.op)]())
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield ast.Pass()
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+        yield ast.Pass()
+    elif isinstance(node, ast.UnaryOp):
+        yield node.operand
+    elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        yield changed(node, ops=[SWAPS[type(node.ops[0])]()])
+    elif isinstance(node, ast.Attribute) and node.attr == "T":
+        yield node.value
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        yield changed(node, value=node.value + (1 if isinstance(node.value, int) else 0.1 * node.value))
+    elif isinstance(node, ast.Call):
+        name = node.func
+        if isinstance(name, ast.Attribute) and name.attr in CALLS:
+            other = "abs" if getattr(name.value, "id", "") == "math" and name.attr == "sqrt" else CALLS[name.attr]
+            yield changed(node, func=changed(name, attr=other) if other != "abs" else ast.Name("abs"))
+        elif isinstance(name, ast.Name) and name.id == "reversed":
+            yield node.args[0]
+
+def parts(tree, text, known):
+    """The functions to break: methods of all that goes forward, backward or updates; and, of the other
+    functions, those with an equation in the margin. Not those `known`, which stand in an earlier script."""
+    for node in tree.body:
+        if getattr(node, "name", None) in known:
+            continue
+        inside = [f for f in getattr(node, "body", []) if isinstance(f, ast.FunctionDef)]
+        if isinstance(node, ast.ClassDef) and {f.name for f in inside} & {"forward", "backward", "update"}:
+            yield from (f for f in inside if f.name != "state_dict")
+        elif isinstance(node, ast.FunctionDef) and node.name not in test_all.PER_SCRIPT:
+            if re.search(r"# \(\d+\)", ast.get_source_segment(text, node)):
+                yield node
+
+def mutants(script):
+    """All mutants of a script."""
+    text, *earlier = ((ROOT / f"{name}.py").read_text(encoding="utf-8")
+                      for name in (script, *test_all.SCRIPTS[:test_all.SCRIPTS.index(script)]))
+    known = {node.name for other in earlier for node in ast.parse(other).body if hasattr(node, "name")}
+    starts = [0]                                        # of each line, in bytes, as the tree counts
+    for line in text.encode().splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    for function in parts(ast.parse(text), text, known):
+        for node in ast.walk(function):
+            if any(node is inner for outer in ast.walk(function) if isinstance(outer, (ast.Raise, ast.arguments))
+                   for inner in ast.walk(outer)):
+                continue
+            for new in breaks(node):
+                start, end = (starts[line - 1] + column for line, column in (
+                    (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)))
+                old = text.encode()[start:end].decode()
+                new = ast.unparse(new) if isinstance(new, (ast.Pass, ast.AugAssign)) else f"({ast.unparse(new)})"
+                broken = text.encode()[:start] + new.encode() + text.encode()[end:]
+                yield Mutant(script, node.lineno, old, new, broken.decode())
+
+
+# --- Does a test notice? --------------------------------------------------------------------------------
+
+def tests(script):
+    """The tests of a script, without those that train for long."""
+    names = (name for name in vars(test_all) if re.match(rf"Test{script}(Torch)?$", name, re.IGNORECASE))
+    loader, suite = unittest.defaultTestLoader, unittest.TestSuite()
+    for name in names:
+        case = getattr(test_all, name)
+        suite.addTests(case(method) for method in loader.getTestCaseNames(case) if not TRAINS.search(method))
+    return suite
+
+def too_long(*args):
+    raise TimeoutError
+
+def survives(mutant):
+    """Run the tests with the broken script. (In a process of its own: there is no way back.)"""
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(60)                                    # a mutant that never ends has been noticed
+    module = getattr(test_all, mutant.script)
+    try:
+        exec(compile(mutant.text, module.__file__, "exec"), vars(module))
+    except Exception:
+        return False
+    sys.stdout = sys.stderr = io.StringIO()
+    return unittest.TextTestRunner(stream=io.StringIO(), failfast=True).run(tests(mutant.script)).wasSuccessful()
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("scripts", nargs="*", default=test_all.SCRIPTS, help="which (all)")
+    parser.add_argument("--list", action="store_true", help="only print the mutants")
+    args = parser.parse_args(argv)
+    fork, alive = multiprocessing.get_context("fork"), 0
+    for script in args.scripts:
+        found = list(mutants(script))
+        if args.list:
+            print(*(f"{m.script}.py:{m.line}: {m.old}  ->  {m.new}" for m in found), sep="\n")
+            continue
+        with fork.Pool(maxtasksperchild=1) as pool:
+            fates = pool.map(survives, found, chunksize=1)
+        survivors = [mutant for mutant, fate in zip(found, fates) if fate]
+        unnoticed = [m for m in survivors if (m.old, m.new) not in EQUIVALENT]
+        alive += len(unnoticed)
+        print(f"{script}.py: {len(found)} broken lines, {len(found) - len(survivors)} noticed, "
+              f"{len(survivors) - len(unnoticed)} equivalent, {len(unnoticed)} unnoticed", flush=True)
+        for m in unnoticed:
+            print(f"    {m.script}.py:{m.line}: {m.old}  ->  {m.new}", flush=True)
+    return alive
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main() else 0)

@@ -1,0 +1,43 @@
+"""Make the pictures of the README again: python benchmarks/pictures.py (some minutes).
+
+Each script draws its own; docs/overview.png shows the most telling part of each.
+"""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = {"perceptron-blobs": "perceptron.py", "mlp-spirals": "mlp.py --dataset spirals", "mlp-mnist": "mlp.py",
+            "cnn-mnist": "cnn.py", "rnn-shakespeare": "rnn.py", "autoencoder-mnist": "autoencoder.py",
+            "autoencoder-mnist-2": "autoencoder.py --latent 2"}
+
+# For the overview: the picture, and which part of it, as shares of its width and height from the top left.
+PARTS = {"perceptron-blobs": (0, 0, 0.52, 1), "mlp-spirals": (0, 0, 0.78, 1), "cnn-mnist": (0, 0.42, 1, 0.84),
+         "rnn-shakespeare": (0, 0.5, 1, 1), "autoencoder-mnist-2": (0, 0, 1, 1)}
+LAYOUT = "PPMMM;CCCCC;RRRRR;AAAAA"
+
+def overview():
+    fig, ax = plt.subplot_mosaic("PMM;CCC;RRA", figsize=(13, 11), layout="constrained")
+    for panel, (name, (left, top, right, bottom)) in zip("PMCRA", PARTS.items()):
+        image = plt.imread(ROOT / f"docs/{name}.png")
+        height, width = image.shape[:2]
+        ax[panel].imshow(image[int(top * height):int(bottom * height), int(left * width):int(right * width)])
+        ax[panel].axis("off")
+        ax[panel].set_title(PICTURES[name].split()[0], fontsize=14, family="monospace")
+    fig.savefig(ROOT / "docs/overview.png", dpi=80)
+
+def main():
+    matplotlib.use("Agg")
+    for name, command in PICTURES.items():
+        script, *options = command.split()
+        subprocess.run([sys.executable, str(ROOT / script), *options, "--no-show", "--figure",
+                        str(ROOT / f"docs/{name}.png")], check=True, env={**os.environ, "MPLBACKEND": "Agg"})
+    overview()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The tables of results in the README: each command with seeds 0 to 4, mean and range of what it reaches.
+
+    python benchmarks/results.py                       every row
+    python benchmarks/results.py mlp cnn               the rows of some scripts
+"""
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SEEDS = range(5)
+
+COMMANDS = ["perceptron.py", "perceptron.py --rule rosenblatt", "perceptron.py --dataset mnist --classes 3 8",
+            "perceptron.py --dataset cats-dogs", "mlp.py --dataset spirals", "mlp.py --dataset iris",
+            "mlp.py --dataset sine", "mlp.py --dataset digits", "mlp.py", "cnn.py --dataset digits", "cnn.py",
+            "rnn.py --dataset airline", "rnn.py --dataset python-docs", "rnn.py",
+            "autoencoder.py --dataset digits", "autoencoder.py", "autoencoder.py --latent 2",
+            "autoencoder.py --conv"]
+
+def reached(command, seed):
+    """The result of a run, its unit, and the seconds that it says it took."""
+    script, *options = command.split()
+    with tempfile.TemporaryDirectory() as folder:
+        out = subprocess.run([sys.executable, str(ROOT / script), *options, "--seed", str(seed), "--no-show",
+                              "--figure", f"{folder}/figure.png"], text=True, check=True,
+                             stdout=subprocess.PIPE, env={**os.environ, "MPLBACKEND": "Agg"}).stdout
+    line = re.search(r"^test .* after (\d+) s", out, re.MULTILINE)
+    rmse = re.search(r"net, one step +RMSE ([\d.]+)", out)          # of a series, in its own unit
+    if rmse:
+        return float(rmse[1]), "RMSE one step ahead", int(line[1])
+    words, value, unit = re.match(r"test (.*?)([\d.]+)(| %| nats per character| per pixel)(?= |$)", line[0]).groups()
+    return float(value), f"{words.strip()}{unit}", int(line[1])
+
+def main():
+    print("| command | mean of seeds 0 to 4 | from | to | seconds |\n|---|---|---|---|---|")
+    for command in COMMANDS:
+        if len(sys.argv) == 1 or command.split(".")[0] in sys.argv[1:]:
+            values, units, seconds = zip(*(reached(command, seed) for seed in SEEDS))
+            print(f"| `python {command}` | {units[0]}: {statistics.mean(values):.4g} | {min(values):.4g} | "
+                  f"{max(values):.4g} | {statistics.median(seconds)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
