@@ -460,7 +460,7 @@ def as_volumes(data):
         raise UserError(f"cnn.py learns from pictures, not {data.name}: try mlp.py --dataset {data.name}")
     return data._replace(X_train=data.X_train[:, None], X_test=data.X_test[:, None])
 
-USUAL = dict(epochs=12, batch_size=128, lr=0.004)
+USUAL = dict(epochs=9, batch_size=32, lr=0.002)
 
 def parse_args(argv=None):
     parser = datasets.parser("cnn.py", __doc__, "mnist", "digits, fashion, kmnist, cats-dogs, or a folder "

@@ -29,6 +29,7 @@ os.environ.update(MPLBACKEND="Agg", https_proxy="http://127.0.0.1:1", OPENBLAS_N
 import numpy as np
 from PIL import Image
 
+import autoencoder
 import cnn
 import datasets
 import mlp
@@ -37,7 +38,8 @@ import rnn
 
 torch, h5py = (util.find_spec(name) and import_module(name) for name in ("torch", "h5py"))
 HERE = Path(__file__).parent
-SCRIPTS = {"perceptron": perceptron, "mlp": mlp, "cnn": cnn, "rnn": rnn}
+SCRIPTS = {"perceptron": perceptron, "mlp": mlp, "cnn": cnn, "rnn": rnn,
+           "autoencoder": autoencoder}
 SOURCES = {script: (HERE / f"{script}.py").read_text(encoding="utf-8") for script in SCRIPTS}
 README = (HERE / "README.md").read_text(encoding="utf-8")
 FOX = "the quick brown fox jumps over the lazy dog\n"
@@ -443,6 +445,180 @@ class Test_rnn(Test):
                           (f"{book} --epochs 20 --lr 0.02", 0, 0.3, "figure"))
 
 
+# --- autoencoder.py -------------------------------------------------------------------------------------
+
+def transposed():
+    """Transposed convolutions of all kinds: the net, its layer, X, and dZ of the shape that Z should have."""
+    for kernel, s, p, size in itertools.product((1, 3, 4, (2, 3)), (1, 2, 3), (0, 1), ((1, 1), (3, 4))):
+        net = double(autoencoder.ConvTranspose2d(3, 2, kernel, rng, s, p))
+        H, W = (s * (side - 1) + k - 2 * p for side, k in zip(size, net.layers[0].kernel))
+        if H > 0 and W > 0:
+            yield net, net.layers[0], rng.standard_normal((3, *size, 2)), rng.standard_normal((2, H, W, 2))
+
+def small_autoencoder(*argv):
+    """A net for pictures of 8 x 8 in float64, all parameters random; its loss; the shape of its pictures."""
+    args = autoencoder.parse_args(["--hidden", "6", "--latent", "3", "--lr", "0.01", *argv])
+    data = datasets.Data("", np.zeros((1, 8, 8), np.uint8), 0, np.zeros((1, 8, 8), np.uint8), 0, "01")
+    data = autoencoder.as_inputs(data, args.conv)
+    with mock.patch("autoencoder.CHANNELS", (2, 3)):
+        net, loss, _ = autoencoder.build(data, args, rng)
+    net = double(*net.layers)
+    net.theta *= 0.6                            # or large signals would magnify the errors of rounding
+    net.layers[0].needs_dX = True
+    return net, loss, data.X_train.shape[1:]
+
+AUTOENCODERS = [], ["--conv"], ["--loss", "bce"], ["--conv", "--loss", "bce", "--hidden"]
+
+def naive_affinities(X, perplexity):
+    """Of points X (D, n), one after the other."""
+    n, P = X.shape[1], np.zeros((X.shape[1],) * 2)
+    for i, others in enumerate(~np.eye(n, dtype=bool)):
+        d, low, high = ((X[:, others] - X[:, [i]]) ** 2).sum(axis=0), 0, 1e6
+        for _ in range(100):
+            p = np.exp(-(low + high) / 2 * (d - d.min()))
+            p /= p.sum()
+            H = -sum(q * math.log(q) for q in p if q)
+            low, high = ((low + high) / 2, high) if H > math.log(perplexity) else (low, (low + high) / 2)
+        P[i, others] += p / (2 * n)
+        P[others, i] += p / (2 * n)
+    return P
+
+def naive_map(P, Y, exaggeration):
+    """KL divergence and forces, pair by pair."""
+    L, dY, pairs = 0, np.zeros_like(Y), list(itertools.permutations(range(len(P)), 2))
+    w = {(i, j): 1 / (1 + ((Y[:, i] - Y[:, j]) ** 2).sum()) for i, j in pairs}
+    Z = sum(w.values())
+    for i, j in pairs:
+        L += P[i, j] * math.log(P[i, j] * Z / w[i, j])
+        dY[:, i] += 4 * (exaggeration * P[i, j] - w[i, j] / Z) * w[i, j] * (Y[:, i] - Y[:, j])
+    return L, dY
+
+class Test_autoencoder(Test):
+    def test_transposed_convolution(self):
+        """From the loops of a convolution whose input is our output; and as the transpose of Conv2d."""
+        for net, layer, X, dZ in transposed():
+            how, case = (layer.stride, layer.padding), f"{layer.kernel} {layer.stride} {layer.padding}"
+            lowered, raised, dW, _ = naive_conv(dZ, layer.W, np.zeros((3, 1)), *how, X)
+            self.close(net.forward(X), raised + layer.b[:, :, None, None], what=case)
+            self.close(net.backward(dZ), lowered, what=case)
+            self.close(layer.dW, dW, what=case)
+            self.close(layer.db[:, 0], dZ.sum(axis=(1, 2, 3)), what=case)
+            down = double(autoencoder.Conv2d(2, 3, layer.kernel, rng, *how))
+            down.layers[0].W[:], down.layers[0].b[:] = layer.W, 0
+            self.assertAlmostEqual(np.vdot(down.forward(dZ), X), np.vdot(dZ, raised), 10, case)
+            self.close(down.backward(X), raised, what=case)
+        W = autoencoder.ConvTranspose2d(100, 20, 4, rng, stride=2).W
+        self.assertAlmostEqual(W.var() * 100 * 16 / (2 * 2 ** 2), 1, delta=0.03)
+
+    def test_gradients(self):
+        for kernel, s, p in (3, 1, 0), ((2, 3), 2, 1), (4, 2, 1), (1, 3, 0):
+            self.check_net(double(autoencoder.ConvTranspose2d(2, 3, kernel, rng, s, p), mlp.Sigmoid(),
+                                  cnn.Conv2d(3, 2, 1, rng), cnn.Flatten()), rng.standard_normal((2, 3, 4, 2)))
+        for argv in AUTOENCODERS:
+            net, _, shape = small_autoencoder(*argv)
+            self.check_net(net, rng.random((*shape, 2)))
+
+    def test_linear_autoencoder_finds_the_subspace_of_pca(self):
+        X = rng.standard_normal((200, 6)) * [3, 2.5, 2, 0.5, 0.4, 0.3] @ rng.standard_normal((6, 6)) + 1
+        (mean, V), (_, S, Vt) = autoencoder.pca(X, 3), np.linalg.svd(X - X.mean(axis=0))
+        self.close(V.T @ V, Vt[:3].T @ Vt[:3])
+        self.close(autoencoder.project(X[:5], *autoencoder.pca(X[:5], 4)), X[:5])   # fewer than numbers
+        net = double(autoencoder.Linear(6, 3, rng), autoencoder.Linear(3, 6, rng))
+        loss, optimizer = autoencoder.MSELoss(), autoencoder.Adam(net, 0.05)
+        for step in range(3000):
+            optimizer.lr = 0.05 * (1 - step / 3000)
+            L = loss.forward(net.forward(X.T), X.T)
+            net.backward(loss.backward())
+            optimizer.step()
+        self.assertTrue(1 - 1e-9 < L / ((S[3:] ** 2).sum() / X.size) < 1.02)
+        Q = np.linalg.qr(net.layers[1].W)[0]
+        self.close(Q @ Q.T, V.T @ V, 0.1)
+
+    def test_corruption(self):
+        X = np.full((100, 1000), 0.5, np.float32)
+        noisy, masked = (autoencoder.corrupt(X, *how, rng) for how in ((0.3, 0), (0, 0.3)))
+        self.assertAlmostEqual(float(np.std(noisy - X)), 0.3, delta=0.005)
+        self.assertAlmostEqual(float(np.mean(masked == 0)), 0.3, delta=0.01)
+        self.assertEqual(set(np.unique(masked)), {0, 0.5})
+
+    def test_tsne_from_the_formula(self):
+        for n, perplexity in (12, 4), (15, 1.5), (9, 7.9):
+            X = rng.standard_normal((4, n)) * rng.uniform(0.1, 3, n)
+            self.close(autoencoder.affinities(X, perplexity), naive_affinities(X, perplexity))
+        for n, size, exaggeration in (8, 0.1, 1), (8, 1, 1), (9, 1e-4, 12), (330, 3, 1):     # 330: two blocks
+            P, Y = rng.uniform(0.01, 1, (n, n)), size * rng.standard_normal((2, n))
+            P = np.maximum((P + P.T) * (1 - np.eye(n)) / (P.sum() - P.trace()) / 2, 1e-30)
+            (L, dY), (right, dY_right) = autoencoder.map_gradient(P, Y, exaggeration), naive_map(P, Y, exaggeration)
+            self.assertAlmostEqual(L, right, places=9)
+            self.close(dY, dY_right)
+            if n == 8:
+                self.close(dY, numeric(lambda: autoencoder.map_gradient(P, Y)[0], Y), 1e-7)
+
+    def test_each_point_has_the_perplexity(self):
+        X = rng.standard_normal((5, 200)) * rng.uniform(1e-3, 10, 200)
+        X[:, :8], X[:, 8:11], X[:, 11] = X[:, :1], X[:, 8:9] + 1e4, -1e6      # equals, a far few, a far one
+        d = ((X[:, :, None] - X[:, None]) ** 2).sum(axis=0)[~np.eye(200, dtype=bool)].reshape(200, 199)
+        for perplexity in (10, 30, 150, 198.5):
+            p = autoencoder.neighbours(d, perplexity)
+            H = -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1)
+            self.assertLess(abs(np.exp(H) - perplexity).max(), 1e-4)
+            self.assertTrue(np.isfinite(autoencoder.affinities(X, perplexity)).all())
+        self.close(autoencoder.neighbours(np.zeros((2, 5)), 3), np.full((2, 5), 0.2))
+
+    def test_tsne_descends_as_the_paper_says(self):
+        X, states, real = rng.standard_normal((4, 20)), [], autoencoder.map_gradient
+
+        def watch(P, Y, exaggeration=1):
+            states.append((Y.copy(), exaggeration, *real(P, Y, exaggeration)))
+            return states[-1][2:]
+
+        with mock.patch("autoencoder.map_gradient", watch):
+            autoencoder.tsne(X, 5, 40)
+        self.assertEqual([state[1] for state in states], [12] * 10 + [1] * 31)
+        X = X - X.mean(axis=1, keepdims=True)
+        start = np.linalg.svd(X)[0][:, :2].T @ X
+        self.close(abs(states[0][0]), abs(start) * 1e-4 / start[0].std(), 1e-6)
+        for t in range(40):
+            if t in (0, 10):
+                m, gains = np.zeros((2, 20)), np.ones((2, 20))
+            dY = states[t][3]
+            for place in np.ndindex(2, 20):
+                same = m[place] * dY[place] > 0
+                gains[place] = gains[place] + 0.2 if same else max(gains[place] * 0.8, 0.01)
+                m[place] = (0.5 if t < 10 else 0.8) * m[place] + gains[place] * dY[place]
+            self.close(states[t + 1][0] - states[t][0], -50 * (m - m.mean(axis=1, keepdims=True)), 1e-3)
+
+    def test_clusters_stay_apart(self):
+        label = np.repeat([0, 1, 2], 30)
+        X = (10 * np.eye(5)[:, label] + rng.standard_normal((5, 90))).astype(np.float32)
+        Y, L = autoencoder.tsne(X, 10)
+        means = np.stack([Y[:, label == k].mean(axis=1) for k in range(3)], axis=1)
+        within = np.sqrt(((Y - means[:, label]) ** 2).sum(axis=0)).max()
+        apart = np.sqrt(((means - means[:, [1, 2, 0]]) ** 2).sum(axis=0)).min()
+        self.assertGreater(apart, 2 * within)
+        self.assertLess(L, 0.45)
+        for perplexity in (89, 0.5, math.nan):
+            self.fails("perplexity 90 points", autoencoder.affinities, X, perplexity)
+
+    def test_learns(self):
+        data, weights, small = datasets.load("digits"), self.folder / "w.npz", "--epochs 2 --hidden 32 --latent"
+        few = data._replace(X_train=data.X_train[:600], y_train=data.y_train[:600], X_test=data.X_test[:60],
+                            y_test=data.y_test[:60])
+        with mock.patch("datasets.load", lambda *args, **other: few):
+            result, out = self.learn(autoencoder, f"{small} 2 --save", weights, figure=True)
+            self.assertRegex(out, r"test error 0\.\d{4} per pixel \(PCA: 0\.\d{4}\) after \d s\nfigure: .+$")
+            again, _ = self.learn(autoencoder, f"{small} 2 --epochs 0 --load", weights)
+            self.assertAlmostEqual(again["test"], result["test"], 9)
+            self.fails("weights another net", self.learn, autoencoder, f"{small} 3 --load", weights)
+            self.fails("perplexity 60 points", self.learn, autoencoder, "--perplexity 60")
+            self.fails("800 codes 784 pixels", self.learn, autoencoder, "--latent 800")
+            result, out = self.learn(autoencoder, f"{small} 2 5 --noise 0.5 --labels 400 --classify", figure=True)
+            self.assertEqual([len(run[400] + run[600]) for run in result["runs"].values()], [6, 6])
+            self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
+            result, _ = self.learn(autoencoder, f"{small} 6 --conv --loss bce --mask 0.3", figure=True)
+            self.assertLess(result["history"][1][1], result["history"][0][1])
+
+
 # --- Beside PyTorch -------------------------------------------------------------------------------------
 
 def alone(output):
@@ -513,6 +689,37 @@ class TestTorch(Test):
             model.forward = lambda X: model["output"](model["cell"](X)[0])
             y, loss = rng.integers(0, 2, (6, 4)), rnn.SequenceCrossEntropy()
             self.check_twin(recurrent(name), loss, (6, 3, 4), y, model, criterion, limit=limit)
+
+    def test_autoencoder(self):
+        for net, layer, X, dZ in transposed():
+            self.check_twin(net, mlp.MSELoss(), X.shape, rng.standard_normal(dZ.shape), steps=1)
+        for argv in AUTOENCODERS:
+            net, loss, shape = small_autoencoder(*argv)
+            self.check_twin(net, loss, (*shape, 5), rng.random((*shape, 5)))
+
+    def test_readme_leads_to_pytorch(self):
+        """The nets of the README take our weights and give our outputs."""
+        theirs, blank = {}, np.zeros((1, 28, 28), np.uint8)
+        for block in re.findall(r"```python\n(.*?)```", README.split("## From here to PyTorch")[1], re.S):
+            exec(block, theirs)
+        data, nets = datasets.Data("", blank, blank[:, 0, 0], blank, blank[:, 0, 0], "0123456789"), {}
+        for script, prepare in ((mlp, mlp.as_rows), (cnn, cnn.as_volumes),
+                                (autoencoder, lambda data: autoencoder.as_inputs(data, False))):
+            args = script.parse_args([])
+            datasets.fill_in(args, script.USUAL)
+            prepared = prepare(data)
+            nets[script.__name__] = script.build(prepared, args, rng)[0], prepared.X_train.shape[1:]
+        nets["perceptron"] = perceptron.Perceptron(2), (2,)
+        nets["perceptron"][0].w += 1
+        nets["rnn"] = rnn.Recurrent(rnn.LSTM(65, 128, rng), rnn.Output(128, 65, rng)), (9, 65)
+        for name, (net, shape) in nets.items():
+            np.savez(self.folder / "w.npz", **net.state_dict())
+            model, X = theirs["load"](theirs[name], self.folder / "w.npz"), rng.random((*shape, 4), np.float32)
+            Z = alone(net.forward(X))
+            Z = net.z if name == "perceptron" else Z                            # logits, not probabilities
+            inputs = torch.from_numpy(np.moveaxis(X, -1, 1 if name == "rnn" else 0).copy())
+            outputs = alone(model(inputs)).detach().numpy()
+            self.close(np.moveaxis(Z, -1, 1 if name == "rnn" else 0), outputs, 1e-5, name)
 
 
 # --- datasets.py ----------------------------------------------------------------------------------------

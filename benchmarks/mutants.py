@@ -28,7 +28,6 @@ sys.path.insert(0, str(ROOT))
 import test_all
 
 Mutant = namedtuple("Mutant", "script line old new text")       # text: the whole script, broken
-TRAINS = re.compile("learn|search|iris|option|saved|pictures|command")          # names of tests that take long
 
 # What changes no result, as (part of the old code, its replacement): the reason.
 EQUIVALENT = {}
@@ -116,12 +115,12 @@ def mutants(script):
 
 def tests(script):
     """The tests of a script, without those that train for long."""
-    names = (name for name in vars(test_all) if re.match(rf"Test{script}(Torch)?$", name, re.IGNORECASE))
-    loader, suite = unittest.defaultTestLoader, unittest.TestSuite()
-    for name in names:
-        case = getattr(test_all, name)
-        suite.addTests(case(method) for method in loader.getTestCaseNames(case) if not TRAINS.search(method))
-    return suite
+    chosen, loader = unittest.TestSuite(), unittest.defaultTestLoader
+    for case in getattr(test_all, f"Test_{script}"), test_all.TestTorch:
+        for method in loader.getTestCaseNames(case):
+            if "learns" not in method and (case is not test_all.TestTorch or script in method):
+                chosen.addTest(case(method))
+    return chosen
 
 def too_long(*args):
     raise TimeoutError

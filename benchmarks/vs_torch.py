@@ -24,6 +24,7 @@ os.environ.update(OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2", MPLBACKEND="Agg
 
 import numpy as np
 
+import autoencoder
 import cnn
 import datasets
 import mlp
@@ -38,6 +39,9 @@ def twin(net, dtype=None):
     makers = {"Linear": lambda layer: torch.nn.Linear(*layer.W.shape[::-1]),
               "Conv2d": lambda layer: torch.nn.Conv2d(layer.W.shape[1], layer.W.shape[0], layer.kernel,
                                                       layer.stride, layer.padding),
+              "ConvTranspose2d": lambda layer: torch.nn.ConvTranspose2d(*layer.W.shape[:2], layer.kernel,
+                                                                        layer.stride, layer.padding),
+              "Unflatten": lambda layer: torch.nn.Unflatten(1, layer.shape),
               "MaxPool2d": lambda layer: torch.nn.MaxPool2d(layer.kernel, layer.stride),
               "Softmax": lambda layer: torch.nn.Softmax(dim=1),
               "Dropout": lambda layer: torch.nn.Dropout(layer.p)}
@@ -60,14 +64,18 @@ def twin_optimizer(optimizer, model):
     return makers[type(optimizer).__name__](model.parameters(), **options)
 
 def train_twin(model, loss, optimizer, data, epochs, batch_size):
-    """What the scripts' `train` does, step by step, in PyTorch. Returns the test accuracy."""
+    """What the scripts' `train` does, step by step, in PyTorch. Returns the test accuracy; with MSELoss, which
+    compares pictures with themselves, the test error."""
     import torch
     X_train, y_train, X_test, y_test = (torch.tensor(a) for a in data[1:5])
+    copies = isinstance(loss, torch.nn.MSELoss)
 
     def prepared(X):
         return X.float().mul_(1 / 255) if X.dtype == torch.uint8 else X.float()
 
     def score(Z, y):
+        if copies:
+            return loss(Z, y).item()
         return ((Z.argmax(1) if Z.shape[1] > 1 else Z > 0) == y).float().mean().item()
 
     step, steps, lr = 0, epochs * -(-len(X_train) // batch_size), optimizer.param_groups[0]["lr"]
@@ -76,30 +84,33 @@ def train_twin(model, loss, optimizer, data, epochs, batch_size):
         order, sums = torch.randperm(len(X_train)), np.zeros(2)
         for i in range(0, len(X_train), batch_size):
             rows = order[i:i + batch_size]
-            X, y = prepared(X_train[rows]), y_train[rows]
+            X = prepared(X_train[rows])
+            y = X if copies else y_train[rows]
             optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
             Z = model(X)
             L = loss(Z, y)
             optimizer.zero_grad()
             L.backward()
             optimizer.step()
-            sums += np.array([L.item(), score(Z.detach(), y)]) * len(y)
+            sums += np.array([L.item(), 0 if copies else score(Z.detach(), y)]) * len(y)
             step += 1
         model.eval()
         with torch.no_grad():
             Z = torch.cat([model(prepared(X_test[i:i + 1000])) for i in range(0, len(X_test), 1000)])
-            L = loss(Z, y_test).item()
-    return score(Z, y_test)
+            y = prepared(X_test) if copies else y_test
+            L = loss(Z, y).item()
+    return score(Z, y)
 
 
 # --- One side, in a process of its own ------------------------------------------------------------------
 
-def default_run(script):
+def default_run(script, *argv):
     """What the script trains by default: net, loss and optimizer, the data, the options."""
-    args = script.parse_args([])
+    args = script.parse_args(argv)
     data = datasets.load("mnist", 0, fallback="digits")
-    data = mlp.as_rows(data) if script is mlp else cnn.as_volumes(data)
-    datasets.fill_in(args, script.USUAL)
+    data = (mlp.as_rows(data) if script is mlp else cnn.as_volumes(data) if script is cnn else
+            autoencoder.as_inputs(data, args.conv))
+    datasets.fill_in(args, autoencoder.CONV if "--conv" in argv else script.USUAL)
     return script.build(data, args, np.random.default_rng(0)), data, args
 
 def one_side(script, side, epochs):
@@ -109,12 +120,13 @@ def one_side(script, side, epochs):
         print(json.dumps({"seconds": statistics.median(rnn_steps(script, side)[10:]) / 1000, "peak":
                           resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
         return
-    (net, loss, optimizer), data, args = default_run(script)
+    script, *argv = script
+    (net, loss, optimizer), data, args = default_run(script, *argv)
     start = time.perf_counter()
     if side == "numpy":
         rng = np.random.default_rng(0)
         run = script.train(net, loss, optimizer, data, epochs, args.batch_size, rng, say=lambda text: None)
-        score = (run[0] if script is mlp else run)[-1][3]
+        score = (run[0] if isinstance(run, tuple) else run)[-1][-1]
     else:
         import torch
         torch.set_num_threads(2)
@@ -190,7 +202,8 @@ def growth():
 
 # --- The comparison -------------------------------------------------------------------------------------
 
-SCRIPTS = {"mlp": mlp, "cnn": cnn, "rnn": "rnn", "lstm": "lstm", "gru": "gru"}      # the last three: cells
+SCRIPTS = {"mlp": (mlp,), "cnn": (cnn,), "autoencoder": (autoencoder,), "autoencoder-conv": (autoencoder, "--conv"),
+           "rnn": "rnn", "lstm": "lstm", "gru": "gru"}          # the last three: cells
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -217,8 +230,10 @@ def main(argv=None):
         print(f"{script}: {ratio:.2f} times as fast as PyTorch")
         for side, m in medians.items():
             if "score" in m:
+                score = (f"error {m['score']:.4f} per pixel" if "auto" in script else
+                         f"accuracy {100 * m['score']:.2f} %")
                 print(f"    {side}  {m['seconds']:6.2f} s per epoch   peak {m['peak']:5.0f} MB   "
-                      f"test accuracy {100 * m['score']:.2f} % after {args.epochs} epochs")
+                      f"test {score} after {args.epochs} epochs")
             else:
                 print(f"    {side}  {1000 * m['seconds']:6.2f} ms per step   peak {m['peak']:5.0f} MB")
 
