@@ -123,22 +123,11 @@ def correlate_gradient(windows, dZ, dW):
 def spread(Z, W, s, p, size):
     """The way back: each Z[k,h,w] lays its kernel, so many times, on its place of X (C, *size, N)."""
     (K, C, kH, kW), (K, OH, OW, N), (H, width) = W.shape, Z.shape, size
-    # Row y = s m + r of the padded X lies under the rows i = s t + r, t < T, of kernels on places h = m - t:
-    # one product for each m makes s rows, of T rows of Z and kernels upside down. The same way column j =
-    # s u + r of a kernel lies on columns x = s (w + u) + r: for each u < U its part is shifted by u.
-    T, U = -(-kH // s), -(-kW // s)
-    M = OH + T - 1
-    lines = np.zeros((M + T - 1, K, OW * N), Z.dtype)
-    lines[T - 1:M] = Z.reshape(K, OH, -1).swapaxes(0, 1)
-    windows = sliding_window_view(lines.reshape(-1, OW * N), T * K, axis=0)[::K].swapaxes(1, 2)
-    kernels = np.pad(W, ((0, 0), (0, 0), (0, s * T - kH), (0, s * U - kW))).reshape(K, C, T, s, U, s)
-    parts = np.matmul(kernels[:, :, ::-1].transpose(4, 3, 1, 5, 2, 0).reshape(-1, T * K), windows)
-    parts = parts.reshape(M, U, s, C, s, OW, N).transpose(1, 3, 0, 2, 5, 4, 6)
-    X = np.zeros((C, -(-(H + 2 * p) // s), s, -(-(width + 2 * p) // s), s, N), Z.dtype)
-    X[:, :M, :, :OW] = parts[0]
-    for u in range(1, U):
-        X[:, :M, :, u:u + OW] += parts[u]
-    return X.reshape(C, s * X.shape[1], -1, N)[:, p:p + H, p:p + width]
+    parts = (W.reshape(K, -1).T @ Z.reshape(K, -1)).reshape(C, kH, kW, OH, OW, N)
+    X = np.zeros((C, H + 2 * p, width + 2 * p, N), Z.dtype)
+    for i, j in np.ndindex(kH, kW):
+        X[:, i:i + s * OH:s, j:j + s * OW:s] += parts[:, i, j]
+    return X[:, p:p + H, p:p + width]
 
 class Conv2d(Layer):
     """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), p zeros
@@ -565,6 +554,8 @@ def plot(runs, data, args, path, show):
         x = range(1, len(history) + 1) if len(runs) == 1 else [f"{k} codes" for k in runs]
         ax["e"].plot(x, curves[name], "--" if name == "PCA" else ".-", label=name)
     ax["e"].set(title="error per pixel", xlabel="epoch" if len(runs) == 1 else "", ylim=0)
+    if len(runs) == 1:
+        ax["e"].locator_params(axis="x", integer=True)
     ax["e"].legend()
 
     def decoded(codes):

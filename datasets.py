@@ -510,6 +510,7 @@ def plot_curves(loss, score, history, name):
         for offset, label in (0, "train"), (2, "test"):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label)
         ax.set(title=title, xlabel="epoch")
+        ax.locator_params(axis="x", integer=True)
         ax.legend()
 
 def plot_confusion(ax, y, said, classes):
