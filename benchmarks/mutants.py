@@ -12,6 +12,7 @@ import argparse
 import ast
 import copy
 import io
+import itertools
 import multiprocessing
 import os
 import re
@@ -92,7 +93,7 @@ def parts(tree, text, known):
 def mutants(script):
     """All mutants of a script."""
     text, *earlier = ((ROOT / f"{name}.py").read_text(encoding="utf-8")
-                      for name in (script, *test_all.SCRIPTS[:test_all.SCRIPTS.index(script)]))
+                      for name in (script, *itertools.takewhile(lambda name: name != script, test_all.SCRIPTS)))
     known = {node.name for other in earlier for node in ast.parse(other).body if hasattr(node, "name")}
     starts = [0]                                        # of each line, in bytes, as the tree counts
     for line in text.encode().splitlines(keepends=True):
@@ -139,7 +140,7 @@ def survives(mutant):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("scripts", nargs="*", default=test_all.SCRIPTS, help="which (all)")
+    parser.add_argument("scripts", nargs="*", default=list(test_all.SCRIPTS), help="which (all)")
     parser.add_argument("--list", action="store_true", help="only print the mutants")
     args = parser.parse_args(argv)
     fork, alive = multiprocessing.get_context("fork"), 0
