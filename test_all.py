@@ -130,6 +130,7 @@ class Test_perceptron(Test):
         answers = {"logistic": lambda z: 1 / (1 + np.exp(-z)), "rosenblatt": lambda z: 1.0 * (z > 0)}
         for (rule, answer), N in itertools.product(answers.items(), (1, 6)):
             neuron = perceptron.Perceptron(4, rule)
+            self.assertEqual((neuron.w.tolist(), neuron.b.tolist()), ([[0]] * 4, [[0]]))
             neuron.w, neuron.b = rng.standard_normal((4, 1)), rng.standard_normal((1, 1))
             X, y = rng.standard_normal((4, N)), rng.integers(0, 2, (1, N)).astype(float)
 
@@ -242,6 +243,7 @@ class Test_mlp(Test):
                                 (cnn.Conv2d(20, 200, 5, rng), 2 / 500)):
             self.assertAlmostEqual(layer.W.var() / variance, 1, delta=0.03)
             self.assertAlmostEqual(layer.W.mean(), 0, delta=0.001)
+            self.assertEqual(layer.b.tolist(), [[0]] * 200)
         for activation, variance in ("relu", 2 / 500), ("tanh", 2 / 700), ("sigmoid", 2 / 700):
             data = datasets.Data("", np.zeros((1, 500)), 0, 0, 0, "ABC")
             args = mlp.parse_args(["--hidden", "200", "--activation", activation, "--lr", "1"])
@@ -330,7 +332,7 @@ class Test_cnn(Test):
             self.fails(f"convolution {stride}", cnn.Conv2d, 1, 2, kernel, rng, stride, padding)
         self.fails("pooling stride 0", cnn.MaxPool2d, 2, 0)
 
-    def test_learns_and_reads_pictures_as_in_mnist(self):
+    def test_learns_and_reads_pictures(self):
         small, weights = "--dataset digits --channels 4 8 --hidden", self.folder / "w.npz"
         result, out = self.learn(cnn, f"{small} --epochs 2 --lr 1e-2 --save", weights, figure=True)
         self.assertGreater(result["score"], 0.8)
@@ -346,6 +348,8 @@ class Test_cnn(Test):
         self.assertEqual(result["P"].argmax(axis=0).tolist(), [0, 0])
         said = re.findall(r"(?:light|dark)\.png: 0 \(\d+\.\d %\), \d \(\d+\.\d %\), \d \(", out)
         self.assertEqual(len(said), 2)
+
+    def test_pictures_are_prepared_as_in_mnist(self):
         page = np.full((300, 200), 230, np.uint8)
         page[40:200, 150:170] = 20              # a bar of 160 x 20 comes to 20 x 2 in the middle
         Image.fromarray(page).save(self.folder / "bar.png")

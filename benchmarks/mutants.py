@@ -11,6 +11,7 @@ EQUIVALENT lists those that change no result, with the reason. Needs a system th
 import argparse
 import ast
 import copy
+import importlib
 import io
 import itertools
 import multiprocessing
@@ -133,6 +134,7 @@ def survives(mutant):
     module = getattr(test_all, mutant.script)
     try:
         exec(compile(mutant.text, module.__file__, "exec"), vars(module))
+        importlib.reload(test_all)
     except Exception:
         return False
     sys.stdout = sys.stderr = io.StringIO()
