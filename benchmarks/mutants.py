@@ -5,8 +5,8 @@
 
 In the losses, layers, cells and optimizers, and in every function that carries an equation, each sign, factor,
 term, transpose, index, axis and statement is changed in turn: in memory, in a process of its own; the files stay
-as they are. Then the tests of that script run, without those that train. (What two scripts share is broken once.) Prints what they did not notice;
-EQUIVALENT lists those that change no result, with the reason. Needs a system that can fork.
+as they are. Then the tests of that script run, without those that train. What two scripts share is broken once.
+Prints what the tests did not notice; EQUIVALENT lists those that change no result, with the reason. Needs a system that can fork.
 """
 import argparse
 import ast
@@ -73,8 +73,8 @@ def breaks(node):
     elif isinstance(node, ast.Call):
         name = node.func
         if isinstance(name, ast.Attribute) and name.attr in CALLS:
-            other = "abs" if getattr(name.value, "id", "") == "math" and name.attr == "sqrt" else CALLS[name.attr]
-            yield changed(node, func=changed(name, attr=other) if other != "abs" else ast.Name("abs"))
+            other = CALLS[name.attr]                    # np.abs, but there is no math.abs
+            yield changed(node, func=ast.Name("abs") if other == "abs" else changed(name, attr=other))
         elif isinstance(name, ast.Name) and name.id == "reversed":
             yield node.args[0]
 
@@ -91,24 +91,25 @@ def parts(tree, text, known):
             if re.search(r"# \(\d+\)", ast.get_source_segment(text, node)):
                 yield node
 
+def source(script):
+    return (ROOT / f"{script}.py").read_text(encoding="utf-8")
+
 def mutants(script):
     """All mutants of a script."""
-    text, *earlier = ((ROOT / f"{name}.py").read_text(encoding="utf-8")
-                      for name in (script, *itertools.takewhile(lambda name: name != script, test_all.SCRIPTS)))
-    known = {node.name for other in earlier for node in ast.parse(other).body if hasattr(node, "name")}
+    text, earlier = source(script), itertools.takewhile(lambda name: name != script, test_all.SCRIPTS)
+    known = {node.name for other in earlier for node in ast.parse(source(other)).body if hasattr(node, "name")}
     starts = [0]                                        # of each line, in bytes, as the tree counts
     for line in text.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     for function in parts(ast.parse(text), text, known):
-        for node in ast.walk(function):
-            if any(node is inner for outer in ast.walk(function) if isinstance(outer, (ast.Raise, ast.arguments))
-                   for inner in ast.walk(outer)):
-                continue
+        spared = {inner for outer in ast.walk(function) if isinstance(outer, (ast.Raise, ast.arguments))
+                  for inner in ast.walk(outer)}
+        for node in set(ast.walk(function)) - spared:
             for new in breaks(node):
                 start, end = (starts[line - 1] + column for line, column in (
                     (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)))
                 old = text.encode()[start:end].decode()
-                new = ast.unparse(new) if isinstance(new, (ast.Pass, ast.AugAssign)) else f"({ast.unparse(new)})"
+                new = ast.unparse(new) if isinstance(new, ast.stmt) else f"({ast.unparse(new)})"
                 broken = text.encode()[:start] + new.encode() + text.encode()[end:]
                 yield Mutant(script, node.lineno, old, new, broken.decode())
 
@@ -138,7 +139,8 @@ def survives(mutant):
     except Exception:
         return False
     sys.stdout = sys.stderr = io.StringIO()
-    return unittest.TextTestRunner(stream=io.StringIO(), failfast=True).run(tests(mutant.script)).wasSuccessful()
+    runner = unittest.TextTestRunner(stream=io.StringIO(), failfast=True)
+    return runner.run(tests(mutant.script)).wasSuccessful()
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -147,11 +149,13 @@ def main(argv=None):
     args = parser.parse_args(argv)
     fork, alive = multiprocessing.get_context("fork"), 0
     for script in args.scripts:
-        found = list(mutants(script))
+        found = sorted(mutants(script), key=lambda mutant: mutant.line)
         if args.list:
             print(*(f"{m.script}.py:{m.line}: {m.old}  ->  {m.new}" for m in found), sep="\n")
             continue
         with fork.Pool(maxtasksperchild=1) as pool:
+            unbroken = Mutant(script, 0, "", "", source(script))
+            assert pool.apply(survives, [unbroken]), f"the tests of {script}.py fail even if nothing is broken"
             fates = pool.map(survives, found, chunksize=1)
         survivors = [mutant for mutant, fate in zip(found, fates) if fate]
         unnoticed = [m for m in survivors if (m.old, m.new) not in EQUIVALENT]
