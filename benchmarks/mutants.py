@@ -14,7 +14,6 @@ import copy
 import importlib
 import io
 import itertools
-import multiprocessing
 import os
 import re
 import signal
@@ -125,46 +124,61 @@ def tests(script):
                 chosen.addTest(case(method))
     return chosen
 
-def too_long(*args):
-    raise TimeoutError
-
 def survives(mutant):
-    """Run the tests with the broken script. (In a process of its own: there is no way back.)"""
-    signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)                                    # a mutant that never ends has been noticed
+    """Whether the tests pass with the broken script. (For a process of its own: there is no way back.)"""
+    sys.stdout = sys.stderr = io.StringIO()
     module = getattr(test_all, mutant.script)
     try:
         exec(compile(mutant.text, module.__file__, "exec"), vars(module))
         importlib.reload(test_all)
     except Exception:
         return False
-    sys.stdout = sys.stderr = io.StringIO()
     runner = unittest.TextTestRunner(stream=io.StringIO(), failfast=True)
     return runner.run(tests(mutant.script)).wasSuccessful()
+
+def survivors(found):
+    """Those that no test notices. Each runs in a process of its own, one for each processor at a time; one that
+    does not end in a minute has been noticed."""
+    running, alive = {}, []
+
+    def wait():
+        pid, status = os.wait()
+        mutant = running.pop(pid)
+        if status == 0:
+            alive.append(mutant)
+
+    for mutant in found:
+        if len(running) == os.cpu_count():
+            wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(60)
+            os._exit(0 if survives(mutant) else 1)
+        running[pid] = mutant
+    while running:
+        wait()
+    return sorted(alive, key=lambda mutant: mutant.line)
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("scripts", nargs="*", default=list(test_all.SCRIPTS), help="which (all)")
     parser.add_argument("--list", action="store_true", help="only print the mutants")
     args = parser.parse_args(argv)
-    fork, alive = multiprocessing.get_context("fork"), 0
+    total = 0
     for script in args.scripts:
         found = sorted(mutants(script), key=lambda mutant: mutant.line)
         if args.list:
             print(*(f"{m.script}.py:{m.line}: {m.old}  ->  {m.new}" for m in found), sep="\n")
             continue
-        with fork.Pool(maxtasksperchild=1) as pool:
-            unbroken = Mutant(script, 0, "", "", source(script))
-            assert pool.apply(survives, [unbroken]), f"the tests of {script}.py fail even if nothing is broken"
-            fates = pool.map(survives, found, chunksize=1)
-        survivors = [mutant for mutant, fate in zip(found, fates) if fate]
-        unnoticed = [m for m in survivors if (m.old, m.new) not in EQUIVALENT]
-        alive += len(unnoticed)
-        print(f"{script}.py: {len(found)} broken lines, {len(found) - len(survivors)} noticed, "
-              f"{len(survivors) - len(unnoticed)} equivalent, {len(unnoticed)} unnoticed", flush=True)
+        assert survivors([Mutant(script, 0, "", "", source(script))]), f"{script}.py fails even when unbroken"
+        alive = survivors(found)
+        unnoticed = [m for m in alive if (m.old, m.new) not in EQUIVALENT]
+        total += len(unnoticed)
+        print(f"{script}.py: {len(found)} broken lines, {len(found) - len(alive)} noticed, "
+              f"{len(alive) - len(unnoticed)} equivalent, {len(unnoticed)} unnoticed", flush=True)
         for m in unnoticed:
             print(f"    {m.script}.py:{m.line}: {m.old}  ->  {m.new}", flush=True)
-    return alive
+    return total
 
 
 if __name__ == "__main__":
