@@ -60,7 +60,7 @@ class Layer:
 def unroll(X, kernel, s, p):
     """What kernels see of X (C, H, W, N) for each row of their places: windows (H', kH C kW, W' N)."""
     (C, H, W, N), (kH, kW) = X.shape, kernel
-    OH, OW = places(H, kH, s, p), places(W, kW, s, p)
+    _, OW = places(H, kH, s, p), places(W, kW, s, p)
     X = np.pad(X, ((0, 0), (p, p), (p, p), (0, 0))) if p else X
     # Line (y, c, j) of `lines` is row y of X, channel c, shifted by j. A row of places sees kH C kW lines on
     # end: windows that overlap, and need no further copy.

@@ -525,7 +525,7 @@ class Test_autoencoder(Test):
 
     def test_linear_autoencoder_finds_the_subspace_of_pca(self):
         X = rng.standard_normal((200, 6)) * [3, 2.5, 2, 0.5, 0.4, 0.3] @ rng.standard_normal((6, 6)) + 1
-        (mean, V), (_, S, Vt) = autoencoder.pca(X, 3), np.linalg.svd(X - X.mean(axis=0))
+        (_, V), (_, S, Vt) = autoencoder.pca(X, 3), np.linalg.svd(X - X.mean(axis=0))
         self.close(V.T @ V, Vt[:3].T @ Vt[:3])
         self.close(autoencoder.project(X[:5], *autoencoder.pca(X[:5], 4)), X[:5])   # fewer than numbers
         net = double(autoencoder.Linear(6, 3, rng), autoencoder.Linear(3, 6, rng))

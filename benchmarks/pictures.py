@@ -18,7 +18,6 @@ PICTURES = {"perceptron-blobs": "perceptron.py", "mlp-spirals": "mlp.py --datase
 # For the overview: the picture, and which part of it, as shares of its width and height from the top left.
 PARTS = {"perceptron-blobs": (0, 0, 0.52, 1), "mlp-spirals": (0, 0, 0.78, 1), "cnn-mnist": (0, 0.42, 1, 0.84),
          "rnn-shakespeare": (0, 0.5, 1, 1), "autoencoder-mnist-2": (0, 0, 1, 1)}
-LAYOUT = "PPMMM;CCCCC;RRRRR;AAAAA"
 
 def overview():
     fig, ax = plt.subplot_mosaic("PMM;CCC;RRA", figsize=(13, 11), layout="constrained")

@@ -63,7 +63,7 @@ class Columns:
         return columns.transpose(0, 4, 5, 1, 2, 3).reshape(N * OH * OW, -1)
 
     def backward(self, dcolumns):
-        (N, C, H, W), (kH, kW), s, (OH, OW) = self.shape, self.kernel, self.stride, self.out
+        (N, C, _, _), (kH, kW), s, (OH, OW) = self.shape, self.kernel, self.stride, self.out
         dcolumns = dcolumns.reshape(N, OH, OW, C, kH, kW).transpose(0, 3, 4, 5, 1, 2)
         dX = np.zeros(self.shape, dcolumns.dtype)
         for i in range(kH):
