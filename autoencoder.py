@@ -172,6 +172,7 @@ class ConvTranspose2d(Conv2d):
         return Z + self.b[:, :, None, None]             # (104)  Z[k,y,x] = Σ W[c,k,i,j] X[c,h,w] + bₖ
 
     def backward(self, dZ):
+        # Now dZ is the image, and X stands where a convolution has the gradient of its output.
         windows, N = unroll(dZ, self.kernel, self.stride, self.padding), dZ.shape[-1]
         correlate_gradient(windows, self.X, self.dW)    # (105)  ∂L/∂W[c,k,i,j] = Σₙₕw X[c,h,w] ∂L/∂Z[k,y,x]
         self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (106)  ∂L/∂bₖ = Σₙyₓ ∂L/∂Z[k,y,x]
@@ -341,7 +342,7 @@ def build(data, args, rng, codes=None):
     net = Autoencoder(encoder[:-1], decoder[1:])        # no ReLU at the codes
     net.layers[0].needs_dX = False
     if args.loss == "bce":
-        net.layers = net.layers[:-1]                    # the loss has the sigmoid built in
+        net.layers = net.layers[:-1]                    # the loss has it built in; net.decoder keeps it
     return net, LOSSES[args.loss](), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
 def summary(net, X):
@@ -456,8 +457,8 @@ def neighbours(d, perplexity):
         p = np.exp(-beta * d)
         S = p.sum(axis=1, keepdims=True)
         p /= S                                          # (112)  pⱼ|ᵢ = exp(−βᵢ dᵢⱼ) / Σₖ exp(−βᵢ dᵢₖ)
-        H = np.log(S) + beta * (p * d).sum(axis=1, keepdims=True)
-        wide = H > np.log(perplexity)                   # (113)  Hᵢ = −Σⱼ pⱼ|ᵢ ln pⱼ|ᵢ, to be ln perplexity
+        H = np.log(S) + beta * (p * d).sum(axis=1, keepdims=True)   # (113)  Hᵢ = ln Sᵢ + βᵢ Σⱼ pⱼ|ᵢ dᵢⱼ
+        wide = H > np.log(perplexity)
         low, high = np.where(wide, beta, low), np.where(wide, high, beta)
     return p
 
@@ -466,12 +467,9 @@ def affinities(X, perplexity):
     n = X.shape[1]
     check_perplexity(perplexity, n)
     X = X.astype(np.float64) - X.mean(axis=1, dtype=np.float64, keepdims=True)
-    squares, P, pieces = (X * X).sum(axis=0), np.zeros((n, n)), 1 + n * n // 100_000
-    for i, Pi in zip(np.array_split(np.arange(n), pieces), np.array_split(P, pieces)):
-        d = -2 * X[:, i].T @ X + squares + squares[i, None]
-        others = i[:, None] != np.arange(n)
-        d = d[others].reshape(len(i), n - 1)            # (114)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
-        Pi[others] = neighbours(d, perplexity).ravel()
+    squares, others, P = (X * X).sum(axis=0), ~np.eye(n, dtype=bool), np.zeros((n, n))
+    d = squares[:, None] + squares - 2 * X.T @ X        # (114)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
+    P[others] = neighbours(d[others].reshape(n, n - 1), perplexity).ravel()
     P = (P + P.T) / (2 * n)                             # (115)  pᵢⱼ = (pⱼ|ᵢ + pᵢ|ⱼ) / 2n
     return np.maximum(P, 1e-30)                         # for the logarithm in (118)
 
@@ -483,23 +481,23 @@ def map_gradient(P, Y, exaggeration=1):
     left, right = np.vstack([-2 * Y, one, squares + 1]), np.vstack([Y, squares, one])
     pull, push, pieces = np.empty_like(Y1), np.empty_like(Y1), 1 + n * n // 100_000     # to fit the cache
     for i, Pi in zip(np.array_split(np.arange(n), pieces), np.array_split(P, pieces)):
-        T = left[:, i].T @ right                        # 1 + |yᵢ − yⱼ|² = 1 + |yᵢ|² + |yⱼ|² − 2 yᵢ·yⱼ
-        W = 1 / T
+        D1 = left[:, i].T @ right                       # 1 + |yᵢ − yⱼ|² = 1 + |yᵢ|² + |yⱼ|² − 2 yᵢ·yⱼ
+        W = 1 / D1
         W[np.arange(len(i)), i] = 0                     # (116)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
         Z += float(W.sum())                             # (117)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
-        T *= Pi
-        L += float(np.vdot(Pi, np.log(T, out=T)))       # (118)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ),  here without Z
-        pull[:, i] = Y1 @ np.multiply(Pi, W, out=T).T   # Σⱼ pᵢⱼ wᵢⱼ yⱼ, and below it Σⱼ pᵢⱼ wᵢⱼ
-        push[:, i] = Y1 @ np.square(W, out=W).T         # Σⱼ wᵢⱼ² yⱼ, and below it Σⱼ wᵢⱼ²
+        L += float(np.vdot(Pi, np.log(Pi * D1)))        # (118)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ),  here by wᵢⱼ
+        pull[:, i] = Y1 @ (Pi * W).T                    # Σⱼ pᵢⱼ wᵢⱼ yⱼ, and below it Σⱼ pᵢⱼ wᵢⱼ
+        push[:, i] = Y1 @ (W * W).T                     # Σⱼ wᵢⱼ² yⱼ, and below it Σⱼ wᵢⱼ²
+    L += np.log(Z)                                      # as the pᵢⱼ sum to 1
     F = exaggeration * pull - push / Z
-    return L + np.log(Z), 4 * (F[-1] * Y - F[:-1])      # (119)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
+    return L, 4 * (F[-1] * Y - F[:-1])                  # (119)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
 
 def tsne(X, perplexity=30, iterations=1000):
     """A map Y (2, n) of the points X (D, n), D > 1, and its KL divergence (van der Maaten & Hinton 2008).
     Begins with the PCA of X; exaggerates in the first quarter of the iterations. Nothing in it is random."""
     P, n, start = affinities(X, perplexity).astype(np.float32), X.shape[1], time.time()
-    X = X - X.mean(axis=1, keepdims=True)
-    Y = np.linalg.eigh(X @ X.T)[1][:, :-3:-1].T @ X     # along the two directions of most variance
+    mean, V = pca(X.T, 2)
+    Y = V @ (X - mean[:, None])
     Y = (Y * (1e-4 / (Y[0].std() + 1e-30))).astype(np.float32)
     lr, early = max(n / 48, 50), iterations // 4
     for steps, exaggeration, mu in (range(early), 12, 0.5), (range(early, iterations), 1, 0.8):
@@ -508,7 +506,7 @@ def tsne(X, perplexity=30, iterations=1000):
             dY = map_gradient(P, Y, exaggeration)[1]
             gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
             m = mu * m + gains * dY                     # (120)  m ← μ m + g · ∂L/∂Y
-            Y -= lr * m                                 # (121) Y ← Y − η m
+            Y -= lr * m                                 # (121)  Y ← Y − η m
             Y -= Y.mean(axis=1, keepdims=True)          # L stays; around 0 numbers are smallest, and rounding
             if step % 16 == 0:
                 datasets.bar("t-SNE", step, iterations, start)
@@ -600,7 +598,7 @@ def parse_args(argv=None):
     option("--latent", type=number(int, 2), nargs="+", default=[32], metavar="K",
            help="how many codes for a picture: few blur it; several numbers compare")
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS",
-           help="width of each layer down to the codes, and up again; none: no better than PCA")
+           help="width of each layer down to the codes, and up again; none: linear, as PCA is")
     option("--conv", action="store_true", help="convolutions before them: slower, with far fewer weights")
     option("--loss", choices=LOSSES, default="mse", help="squared error, or log loss of every pixel")
     option("--noise", type=number(float, 0), default=0, metavar="S", help="add noise, learn to take it away")

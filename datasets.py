@@ -444,6 +444,12 @@ def number(kind, low, high=math.inf):
     parse.__name__ = kind.__name__                      # argparse says it where the text is no number at all
     return parse
 
+def _in_a_folder(path):
+    """The type of an option for a file to be written: better told before the training than after it."""
+    if not Path(path).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} would lie in a folder that does not exist")
+    return path
+
 def parser(script, about, default, others):
     """An argument parser with the options that all scripts have; a mistake ends in one line, exit code 2."""
     parser = argparse.ArgumentParser(script, description=about.split("\n")[0])
@@ -454,7 +460,7 @@ def parser(script, about, default, others):
     option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few noisy, many slow")
     option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
     option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
-    option("--save", metavar="FILE.npz", help="write the weights, named and shaped as in PyTorch")
+    option("--save", type=_in_a_folder, metavar="FILE.npz", help="write the weights, named and shaped as in PyTorch")
     option("--load", metavar="FILE.npz", help="start from these weights")
     option("--figure", metavar="FILE.png", help="where the figure goes")
     option("--no-show", action="store_true", help="save the figure, but open no window")

@@ -328,6 +328,8 @@ def search(data, args, rng):
         tried.append((L, trial, vars(args).copy()))
         print(f"{trial:5}  {args.optimizer:9}  {args.lr:8.2g}  {args.activation:10}  {args.hidden!s:15}  "
               f"{L:.4f}", flush=True)
+        if history is None or len(history) < args.epochs:       # Ctrl-C
+            break
     vars(args).update(min(tried)[2])
     print(f"the best is trial {min(tried)[1]}")
 

@@ -32,7 +32,8 @@ def reached(command, seed):
     rmse = re.search(r"net, one step +RMSE ([\d.]+)", out)          # of a series, in its own unit
     if rmse:
         return float(rmse[1]), "RMSE one step ahead", int(line[1])
-    words, value, unit = re.match(r"test (.*?)([\d.]+)(| %| nats per character| per pixel)(?= |$)", line[0]).groups()
+    words, value, unit = re.match(r"test (.*?)([\d.]+)( %| nats per character| per pixel|)(?= |$)",
+                                  line[0]).groups()
     return float(value), f"{words.strip()}{unit}", int(line[1])
 
 def main():
