@@ -457,7 +457,7 @@ def neighbours(d, perplexity):
         p = np.exp(-beta * d)
         S = p.sum(axis=1, keepdims=True)
         p /= S                                          # (112)  pⱼ|ᵢ = exp(−βᵢ dᵢⱼ) / Σₖ exp(−βᵢ dᵢₖ)
-        H = np.log(S) + beta * (p * d).sum(axis=1, keepdims=True)   # (113)  Hᵢ = ln Sᵢ + βᵢ Σⱼ pⱼ|ᵢ dᵢⱼ
+        H = np.log(S) + beta * (p * d).sum(axis=1, keepdims=True)  # (113)  Hᵢ = ln Sᵢ + βᵢ Σⱼ pⱼ|ᵢ dᵢⱼ
         wide = H > np.log(perplexity)
         low, high = np.where(wide, beta, low), np.where(wide, high, beta)
     return p

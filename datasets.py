@@ -328,8 +328,8 @@ _AIRLINE = """
 """
 
 def load_text(name, fallback=None):
-    """The name and the characters of shakespeare, of python-docs (the reference in every Python), or of a file
-    in UTF-8. If the download fails, `fallback` names the text to use instead. Raises UserError."""
+    """The name and the characters of shakespeare, of python-docs (the reference in every Python), or of a
+    file in UTF-8. If the download fails, `fallback` names the text to use instead. Raises UserError."""
     try:
         if name == "python-docs":
             from pydoc_data.topics import topics
@@ -460,7 +460,7 @@ def parser(script, about, default, others):
     option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few noisy, many slow")
     option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
     option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
-    option("--save", type=_in_a_folder, metavar="FILE.npz", help="write the weights, named and shaped as in PyTorch")
+    option("--save", type=_in_a_folder, metavar="FILE.npz", help="write the weights, named as in PyTorch")
     option("--load", metavar="FILE.npz", help="start from these weights")
     option("--figure", metavar="FILE.png", help="where the figure goes")
     option("--no-show", action="store_true", help="save the figure, but open no window")

@@ -553,7 +553,7 @@ class Test_autoencoder(Test):
         for n, size, exaggeration in (8, 0.1, 1), (8, 1, 1), (9, 1e-4, 12), (330, 3, 1):     # 330: two blocks
             P, Y = rng.uniform(0.01, 1, (n, n)), size * rng.standard_normal((2, n))
             P = np.maximum((P + P.T) * (1 - np.eye(n)) / (P.sum() - P.trace()) / 2, 1e-30)
-            (L, dY), (right, dY_right) = autoencoder.map_gradient(P, Y, exaggeration), naive_map(P, Y, exaggeration)
+            (L, dY), (right, dY_right) = (f(P, Y, exaggeration) for f in (autoencoder.map_gradient, naive_map))
             self.assertAlmostEqual(L, right, places=9)
             self.close(dY, dY_right)
             if n == 8:
@@ -606,7 +606,8 @@ class Test_autoencoder(Test):
             self.fails("perplexity 90 points", autoencoder.affinities, X, perplexity)
 
     def test_learns(self):
-        data, weights, small = datasets.load("digits"), self.folder / "w.npz", "--epochs 2 --hidden 32 --latent"
+        data, weights = datasets.load("digits"), self.folder / "w.npz"
+        small = "--epochs 2 --hidden 32 --latent"
         few = data._replace(X_train=data.X_train[:600], y_train=data.y_train[:600], X_test=data.X_test[:60],
                             y_test=data.y_test[:60])
         with mock.patch("datasets.load", lambda *args, **other: few):
@@ -617,7 +618,8 @@ class Test_autoencoder(Test):
             self.fails("weights another net", self.learn, autoencoder, f"{small} 3 --load", weights)
             self.fails("perplexity 60 points", self.learn, autoencoder, "--perplexity 60")
             self.fails("800 codes 784 pixels", self.learn, autoencoder, "--latent 800")
-            result, out = self.learn(autoencoder, f"{small} 2 5 --noise 0.5 --labels 400 --classify", figure=True)
+            several = f"{small} 2 5 --noise 0.5 --labels 400 --classify"
+            result, out = self.learn(autoencoder, several, figure=True)
             self.assertEqual([len(run[400] + run[600]) for run in result["runs"].values()], [6, 6])
             self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
             result, _ = self.learn(autoencoder, f"{small} 6 --conv --loss bce --mask 0.3", figure=True)
@@ -719,7 +721,8 @@ class TestTorch(Test):
         nets["rnn"] = rnn.Recurrent(rnn.LSTM(65, 128, rng), rnn.Output(128, 65, rng)), (9, 65)
         for name, (net, shape) in nets.items():
             np.savez(self.folder / "w.npz", **net.state_dict())
-            model, X = theirs["load"](theirs[name], self.folder / "w.npz"), rng.random((*shape, 4), np.float32)
+            model = theirs["load"](theirs[name], self.folder / "w.npz")
+            X = rng.random((*shape, 4), np.float32)
             Z = alone(net.forward(X))
             Z = net.z if name == "perceptron" else Z                            # logits, not probabilities
             inputs = torch.from_numpy(np.moveaxis(X, -1, 1 if name == "rnn" else 0).copy())
@@ -971,6 +974,7 @@ class TestCommandLine(Test):
         self.assertRegex(err, r"the loss is (nan|inf) in step \d+: try a lower --lr than 1e\+06\n")
 
     def test_interrupt_goes_on_and_reader_leaves(self):
+        signal.signal(signal.SIGINT, signal.default_int_handler)                # in the background, none
         process = self.start("mlp --dataset moons --epochs 2000")
         while "epoch" not in process.stdout.readline():
             self.assertIsNone(process.poll())

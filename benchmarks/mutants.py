@@ -3,10 +3,11 @@
     python benchmarks/mutants.py                       every script (some minutes)
     python benchmarks/mutants.py mlp --list            what would be broken, without breaking it
 
-In the losses, layers, cells and optimizers, and in every function that carries an equation, each sign, factor,
-term, transpose, index, axis and statement is changed in turn: in memory, in a process of its own; the files stay
-as they are. Then the tests of that script run, without those that train. What two scripts share is broken once.
-Prints what the tests did not notice; EQUIVALENT lists those that change no result, with the reason. Needs a system that can fork.
+In the losses, layers, cells and optimizers, and in every function that carries an equation, each sign,
+factor, term, transpose, index, axis and statement is changed in turn: in memory, in a process of its own;
+the files stay as they are. Then the tests of that script run, without those that train. What two scripts
+share is broken once. Prints what the tests did not notice; EQUIVALENT lists those that change no result,
+with the reason. Needs a system that can fork.
 """
 import argparse
 import ast
@@ -96,7 +97,8 @@ def source(script):
 def mutants(script):
     """All mutants of a script."""
     text, earlier = source(script), itertools.takewhile(lambda name: name != script, test_all.SCRIPTS)
-    known = {node.name for other in earlier for node in ast.parse(source(other)).body if hasattr(node, "name")}
+    earlier = [node for other in earlier for node in ast.parse(source(other)).body]
+    known = {node.name for node in earlier if hasattr(node, "name")}
     starts = [0]                                        # of each line, in bytes, as the tree counts
     for line in text.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -137,8 +139,8 @@ def survives(mutant):
     return runner.run(tests(mutant.script)).wasSuccessful()
 
 def survivors(found):
-    """Those that no test notices. Each runs in a process of its own, one for each processor at a time; one that
-    does not end in a minute has been noticed."""
+    """Those that no test notices. Each runs in a process of its own, one for each processor at a time; one
+    that does not end in a minute has been noticed."""
     running, alive = {}, []
 
     def wait():

@@ -64,8 +64,8 @@ def twin_optimizer(optimizer, model):
     return makers[type(optimizer).__name__](model.parameters(), **options)
 
 def train_twin(model, loss, optimizer, data, epochs, batch_size):
-    """What the scripts' `train` does, step by step, in PyTorch. Returns the test accuracy; with MSELoss, which
-    compares pictures with themselves, the test error."""
+    """What the scripts' `train` does, step by step, in PyTorch. Returns the test accuracy; with MSELoss,
+    which compares pictures with themselves, the test error."""
     import torch
     X_train, y_train, X_test, y_test = (torch.tensor(a) for a in data[1:5])
     copies = isinstance(loss, torch.nn.MSELoss)
@@ -202,8 +202,8 @@ def growth():
 
 # --- The comparison -------------------------------------------------------------------------------------
 
-SCRIPTS = {"mlp": (mlp,), "cnn": (cnn,), "autoencoder": (autoencoder,), "autoencoder-conv": (autoencoder, "--conv"),
-           "rnn": "rnn", "lstm": "lstm", "gru": "gru"}          # the last three: cells
+SCRIPTS = {"mlp": (mlp,), "cnn": (cnn,), "autoencoder": (autoencoder,),
+           "autoencoder-conv": (autoencoder, "--conv"), "rnn": "rnn", "lstm": "lstm", "gru": "gru"}     # cells
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])

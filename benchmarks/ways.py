@@ -2,10 +2,10 @@
 
     python benchmarks/ways.py
 
-Prints for the default nets of mlp.py and cnn.py and the cells of rnn.py how many floating-point operations of
-products a step needs, how long it takes, and which share of the machine's best rate of float32 products that is
-(measured here, with the same threads). The batch-first step does the same sums, with images (N, C, H, W), im2col
-and col2im, and Adam one parameter after the other; the two take turns.
+Prints for the default nets of mlp.py and cnn.py and the cells of rnn.py how many floating-point
+operations of products a step needs, how long it takes, and which share of the machine's best rate of
+float32 products that is (measured here, with the same threads). The batch-first step does the same sums,
+with images (N, C, H, W), im2col and col2im, and Adam one parameter after the other; the two take turns.
 """
 import math
 import statistics
@@ -102,7 +102,8 @@ class Pool:
 
 def batch_first(net):
     """The layers of one of our nets, with copies of its weights."""
-    make = {"Linear": lambda layer: Dense(layer.W, layer.b), "Conv2d": lambda layer: Convolve(layer.W, layer.b),
+    make = {"Linear": lambda layer: Dense(layer.W, layer.b),
+            "Conv2d": lambda layer: Convolve(layer.W, layer.b),
             "MaxPool2d": lambda layer: Pool(layer.kernel[0]), "ReLU": lambda layer: Bend()}
     return [make[name](layer) for layer in net.layers if (name := type(layer).__name__) in make]
 
