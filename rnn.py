@@ -57,11 +57,12 @@ def flat(X):
     """All steps side by side, (T, D, N) to (D, TN): a sum over steps and examples becomes one product."""
     return X.transpose(1, 0, 2).reshape(X.shape[1], -1)
 
-def finish_sigmoids(*parts):
-    """From tanh ½z to σ(z) = ½ (1 + tanh ½z), in place."""
-    for a in parts:
-        a *= 0.5
-        a += 0.5
+def sigmoid_in_place(a):
+    """σ(a) = ½ (1 + tanh ½a)."""
+    a *= 0.5
+    np.tanh(a, out=a)
+    a *= 0.5
+    a += 0.5
 
 class Cell(Layer):
     """forward(X, state) takes a sequence X (T, D, N) and the state before it, a tuple of arrays (H, N); it
@@ -73,19 +74,18 @@ class Cell(Layer):
     def __init__(self, D, H, rng):
         self.size = H
         for name, columns in zip(self.params, (D, H, 1, 1)):
-            W = rng.uniform(-1, 1, (len(self.scale) * H, columns)) / math.sqrt(H)
+            W = rng.uniform(-1, 1, (self.gates_in_all * H, columns)) / math.sqrt(H)
             setattr(self, name, W.astype(np.float32))   # (57)  W ~ U(−1, 1) / √H
 
     def unroll(self, X, h):
         """A, the inputs' share in the gates of all steps at once; and W_hh with its bias. Rows of ones below
-        X and h multiply the biases. Rows of a sigmoid are halved (`scale`), so that one tanh serves all."""
+        X and h multiply the biases."""
         T, _, N = X.shape
-        scale = np.repeat(np.array(self.scale, X.dtype), self.size)[:, None]
         self.X = np.concatenate([X, np.ones((T, 1, N), X.dtype)], axis=1)
         self.H = np.ones((T + 1, self.size + 1, N), X.dtype)
         self.H[0, :-1] = h
-        W, V = scale * np.hstack([self.W_ih, self.b_ih]), scale * np.hstack([self.W_hh, self.b_hh])
-        return W @ self.X, V                            # (58)  A = W_ih X + b_ih            (T, GH, N)
+        A = np.hstack([self.W_ih, self.b_ih]) @ self.X  # (58)  A = W_ih X + b_ih            (T, GH, N)
+        return A, np.hstack([self.W_hh, self.b_hh])
 
     def collect(self, dA, dU):
         """The gradients over all steps at once, from those by A and by U, the states' share."""
@@ -101,7 +101,7 @@ class Cell(Layer):
 
 class RNN(Cell):
     """The plain recurrent cell (Elman 1990)."""
-    scale = 1,
+    gates_in_all = 1
 
     def forward(self, X, state):
         A, V = self.unroll(X, *state)
@@ -121,7 +121,7 @@ class RNN(Cell):
 
 class LSTM(Cell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates (Gers et al. 2000)."""
-    scale = 0.5, 0.5, 1, 0.5
+    gates_in_all = 4
     states = 2
 
     def forward(self, X, state):
@@ -132,9 +132,10 @@ class LSTM(Cell):
         self.C[0] = state[1]
         for t, a in enumerate(A):
             a += V @ self.H[t]                          # (64)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
-            np.tanh(a, out=a)
-            i, f, g, o = self.gates[t]                  # (69)  g = tanh a_g
-            finish_sigmoids(self.gates[t, :2], o)       # (70)  i, f, o = σ(a_i), σ(a_f), σ(a_o)
+            i, f, g, o = self.gates[t]
+            np.tanh(g, out=g)                           # (69)  g = tanh a_g
+            sigmoid_in_place(self.gates[t, :2])
+            sigmoid_in_place(o)                         # (70)  i, f, o = σ(a_i), σ(a_f), σ(a_o)
             c = np.multiply(f, self.C[t], out=self.C[t + 1])
             c += i * g                                  # (71)  cₜ = f cₜ₋₁ + i g             (H, N)
             tanhc = np.tanh(c, out=self.tanhC[t])
@@ -146,15 +147,13 @@ class LSTM(Cell):
         dA, W_T, back, dc = np.empty_like(self.gates), self.W_hh.T.copy(), 0, 0
         for t in reversed(range(len(dH))):
             (i, f, g, o), (di, df, dg, do) = self.gates[t], dA[t]
-            c, tanhc, h, dh = self.C[t], self.tanhC[t], self.H[t + 1, :-1], dH[t]
+            c_before, tanhc, dh = self.C[t], self.tanhC[t], dH[t]
             dh += back                                  # (66)  ∂L/∂hₜ = from above + from step t + 1
-            dc += dh * (o - h * tanhc)                  # (73)  ∂L/∂cₜ = back + ∂L/∂hₜ · o (1 − tanh² cₜ)
-            np.subtract(1, self.gates[t], out=dA[t])
-            do *= h * dh                                # (74)  ∂L/∂a_o = ∂L/∂hₜ · tanh cₜ · o (1 − o)
-            di *= i * g                                 # (75)  ∂L/∂a_i = ∂L/∂cₜ · g · i (1 − i)
-            df *= f * c                                 # (76)  ∂L/∂a_f = ∂L/∂cₜ · cₜ₋₁ · f (1 − f)
-            dg *= i + i * g                             # (77)  ∂L/∂a_g = ∂L/∂cₜ · i · (1 − g²)
-            dA[t, :3] *= dc
+            dc += dh * o * (1 - tanhc ** 2)             # (73)  ∂L/∂cₜ += ∂L/∂hₜ · o (1 − tanh² cₜ)
+            do[:] = dh * tanhc * o * (1 - o)            # (74)  ∂L/∂a_o = ∂L/∂hₜ · tanh cₜ · o (1 − o)
+            di[:] = dc * g * i * (1 - i)                # (75)  ∂L/∂a_i = ∂L/∂cₜ · g · i (1 − i)
+            df[:] = dc * c_before * f * (1 - f)         # (76)  ∂L/∂a_f = ∂L/∂cₜ · cₜ₋₁ · f (1 − f)
+            dg[:] = dc * i * (1 - g * g)                # (77)  ∂L/∂a_g = ∂L/∂cₜ · i · (1 − g²)
             dc *= f                                     # (78)  from step t: ∂L/∂cₜ · f
             da = dA[t].reshape(W_T.shape[1], -1)
             back = W_T @ da                             # (68)  from step t: W_hhᵀ ∂L/∂Uₜ
@@ -163,7 +162,7 @@ class LSTM(Cell):
 
 class GRU(Cell):
     """Gated recurrent unit (Cho et al. 2014), the reset gate applied after the product, as in PyTorch."""
-    scale = 0.5, 0.5, 1
+    gates_in_all = 3
 
     def forward(self, X, state):
         A, V = self.unroll(X, *state)
@@ -173,7 +172,7 @@ class GRU(Cell):
             U = V @ self.H[t]                           # (64)  Uₜ = W_hh hₜ₋₁ + b_hh
             rz = A[t, :2 * H]
             rz += U[:2 * H]
-            finish_sigmoids(np.tanh(rz, out=rz))        # (79)  r, z = σ(A_r + U_r), σ(A_z + U_z)
+            sigmoid_in_place(rz)                        # (79)  r, z = σ(A_r + U_r), σ(A_z + U_z)
             self.U_n[t] = U[2 * H:]
             n += r * self.U_n[t]
             np.tanh(n, out=n)                           # (80)  n = tanh(A_n + r U_n)
@@ -186,17 +185,17 @@ class GRU(Cell):
         (T, H, N), W_T, back = dH.shape, self.W_hh.T.copy(), 0
         dA, dU = np.empty((2, T, 3, H, N), dH.dtype)
         for t in reversed(range(T)):
-            (r, z, n), (dr, dz, dn), h, dh = self.gates[t], dA[t], self.H[t, :-1], dH[t]
+            (r, z, n), (dr, dz, dn), h_before, dh = self.gates[t], dA[t], self.H[t, :-1], dH[t]
             dh += back                                  # (66)  ∂L/∂hₜ = from above + from step t + 1
             q = dh * (1 - z)
             np.multiply(q, 1 - n * n, out=dn)           # (82)  ∂L/∂A_n = ∂L/∂hₜ · (1 − z) · (1 − n²)
-            np.multiply(q, z * (h - n), out=dz)         # (83)  ∂L/∂A_z = ∂L/∂hₜ · (hₜ₋₁ − n) · z (1 − z)
+            np.multiply(q, z * (h_before - n), out=dz)  # (83)  ∂L/∂A_z = ∂L/∂hₜ · (hₜ₋₁ − n) · z (1 − z)
             du = np.multiply(dn, r, out=dU[t, 2])       # (84)  ∂L/∂U_n = ∂L/∂A_n · r
             slope = self.U_n[t] * (1 - r)
             np.multiply(du, slope, out=dr)              # (85)  ∂L/∂A_r = ∂L/∂A_n · U_n · r (1 − r)
-            dU[t, :2] = dA[t, :2]
+            dU[t, :2] = dA[t, :2]                       # r and z: of A + U alone
             back = W_T @ dU[t].reshape(3 * H, N)        # (68)  from step t: W_hhᵀ ∂L/∂Uₜ
-            back += dh * z                              # (86)                             + ∂L/∂hₜ · z
+            back += dh * z                              # (86)  from step t, too: ∂L/∂hₜ · z
         return self.collect(dA.reshape(T, 3 * H, N), dU.reshape(T, 3 * H, N)), (back,)
 
 class Output(Layer):
@@ -428,8 +427,9 @@ class Series:
         Z = odd(net.forward(self.X[:-1], last=self.held_out)[0])
         own, (z, state) = list(level[:cut]), net.forward(self.X[:-self.held_out], last=1)
         for _ in range(self.held_out):
-            z = odd(z)                                  # (99)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
-            own.append(own[-s] + own[-1] - own[-s - 1] + self.scale * float(z[0, 0, 0]))
+            z = odd(z)
+            change = self.scale * float(z[0, 0, 0])
+            own.append(own[-s] + own[-1] - own[-s - 1] + change)  # (99)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
             z, state = net.forward(z, state)
         levels = {"truth": level[cut:], "last value": level[cut - 1:-1],
                   "last year's value": level[cut - s:-s], "last year times growth": rule,
