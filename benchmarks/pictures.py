@@ -16,11 +16,12 @@ PICTURES = {"perceptron-blobs": "perceptron.py", "mlp-spirals": "mlp.py --datase
             "autoencoder-mnist-2": "autoencoder.py --latent 2"}
 
 # For the overview: the picture, and which part of it, as shares of its width and height from the top left.
-PARTS = {"perceptron-blobs": (0, 0, 0.52, 1), "mlp-spirals": (0, 0, 0.78, 1), "cnn-mnist": (0, 0.42, 1, 0.84),
-         "rnn-shakespeare": (0, 0.5, 1, 1), "autoencoder-mnist-2": (0, 0, 1, 1)}
+PARTS = {"perceptron-blobs": (0, 0, 0.465, 1), "mlp-spirals": (0, 0.05, 0.745, 1),
+         "cnn-mnist": (0, 0.45, 1, 0.835), "rnn-shakespeare": (0, 0.515, 1, 1),
+         "autoencoder-mnist-2": (0, 0.31, 0.51, 1)}
 
 def overview():
-    fig, ax = plt.subplot_mosaic("PMM;CCC;RRA", figsize=(13, 11), layout="constrained")
+    fig, ax = plt.subplot_mosaic("PPMMM;CCCCC;RRRAA", figsize=(13, 10), layout="constrained")
     for panel, (name, (left, top, right, bottom)) in zip("PMCRA", PARTS.items()):
         image = plt.imread(ROOT / f"docs/{name}.png")
         height, width = image.shape[:2]
