@@ -61,10 +61,11 @@ def unroll(X, kernel, s, p):
     """What kernels see of X (C, H, W, N) for each row of their places: windows (H', kH C kW, W' N)."""
     (C, H, W, N), (kH, kW) = X.shape, kernel
     _, OW = places(H, kH, s, p), places(W, kW, s, p)
-    X = np.pad(X, ((0, 0), (p, p), (p, p), (0, 0))) if p else X
-    # Line (y, c, j) of `lines` is row y of X, channel c, shifted by j. A row of places sees kH C kW lines on
+    padded = np.zeros((C, H + 2 * p, W + 2 * p, N), X.dtype)
+    padded[:, p:H + p, p:W + p] = X
+    # Line (y, c, j) of `lines` is row y, channel c, shifted by j. A row of places sees kH C kW lines on
     # end: windows that overlap, and need no further copy.
-    lines = sliding_window_view(X, kW, axis=2)[:, :, ::s].transpose(1, 0, 4, 2, 3).reshape(-1, OW * N)
+    lines = sliding_window_view(padded, kW, axis=2)[:, :, ::s].transpose(1, 0, 4, 2, 3).reshape(-1, OW * N)
     return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)
 
 def correlate(windows, W, N):
