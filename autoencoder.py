@@ -13,12 +13,12 @@ math stands in the right margin; the README derives it under the same numbers.
 
 The first command ends with
 
-    test error 0.0048 per pixel (PCA: 0.0168) after 29 s
+    test error 0.0048 per pixel (PCA: 0.0168) after 31 s
     figure: figures/autoencoder-mnist.png
 
 or, where MNIST is not on disk and cannot be downloaded, with
 
-    test error 0.0103 per pixel (PCA: 0.0175) after 5 s
+    test error 0.0104 per pixel (PCA: 0.0175) after 5 s
     figure: figures/autoencoder-digits.png
 
 Follows Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks" (2006).
