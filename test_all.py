@@ -114,6 +114,12 @@ class Test(unittest.TestCase):
         for line, low, high, *figure in rows:
             self.assertTrue(low < self.learn(script, line, figure=bool(figure))[0][result] <= high, line)
 
+    def check_start(self, layer, variance):
+        """Random weights around 0, biases of 0."""
+        self.assertAlmostEqual(layer.W.var() / variance, 1, delta=0.03)
+        self.assertAlmostEqual(layer.W.mean() / variance ** 0.5, 0, delta=0.02)
+        self.assertFalse(layer.b.any())
+
     def fails(self, words, f, *args):
         """f raises a UserError, one line that has all the words."""
         with self.assertRaises(datasets.UserError) as caught:
@@ -238,12 +244,8 @@ class Test_mlp(Test):
             self.assertGreater(np.abs(memory[0]).min(), np.finfo(np.float32).tiny)
 
     def test_initial_weights_and_dropout(self):
-        for layer, variance in ((mlp.Linear(500, 200, rng, "xavier"), 2 / 700),
-                                (mlp.Linear(500, 200, rng, "he"), 2 / 500),
-                                (cnn.Conv2d(20, 200, 5, rng), 2 / 500)):
-            self.assertAlmostEqual(layer.W.var() / variance, 1, delta=0.03)
-            self.assertAlmostEqual(layer.W.mean(), 0, delta=0.001)
-            self.assertEqual(layer.b.tolist(), [[0]] * 200)
+        self.check_start(mlp.Linear(500, 200, rng, "xavier"), 2 / 700)
+        self.check_start(mlp.Linear(500, 200, rng, "he"), 2 / 500)
         for activation, variance in ("relu", 2 / 500), ("tanh", 2 / 700), ("sigmoid", 2 / 700):
             data = datasets.Data("", np.zeros((1, 500)), 0, 0, 0, "ABC")
             args = mlp.parse_args(["--hidden", "200", "--activation", activation, "--lr", "1"])
@@ -325,12 +327,14 @@ class Test_cnn(Test):
                          cnn.Conv2d(3, 2, 1, rng), cnn.Flatten())
             self.check_net(net, rng.standard_normal((2, 6, 7, 2)))
 
-    def test_impossible_layers(self):
+    def test_impossible_layers_and_first_kernels(self):
         self.fails("window of 5 larger image 4", cnn.Conv2d(1, 2, 5, rng).forward, np.zeros((1, 4, 9, 1)))
         self.fails("window of 3 larger image 2", cnn.MaxPool2d(3).forward, np.zeros((1, 5, 2, 1)))
         for kernel, stride, padding in (0, 1, 0), (3, 0, 0), (3, 1, -1):
             self.fails(f"convolution {stride}", cnn.Conv2d, 1, 2, kernel, rng, stride, padding)
         self.fails("pooling stride 0", cnn.MaxPool2d, 2, 0)
+        self.fails("pooling kernel 0", cnn.MaxPool2d, 0, 1)
+        self.check_start(cnn.Conv2d(20, 200, 5, rng), 2 / 500)
 
     def test_learns_and_reads_pictures(self):
         small, weights = "--dataset digits --channels 4 8 --hidden", self.folder / "w.npz"
@@ -403,6 +407,13 @@ class Test_rnn(Test):
             for mine, right in zip(state, (h, c)[:cell.states], strict=True):
                 self.close(mine, right, 1e-12, name)
 
+    def test_first_weights(self):
+        self.check_start(rnn.Output(100, 400, rng), 1 / 300)
+        cell = rnn.LSTM(100, 400, rng)
+        for name in cell.params:
+            self.assertAlmostEqual(getattr(cell, name).var() * 3 * 400, 1, delta=0.1)
+            self.assertLessEqual(np.abs(getattr(cell, name)).max(), 1 / 20)
+
     def test_loss_and_clipping(self):
         Z, y, loss = rng.standard_normal((4, 5, 3)), rng.integers(0, 5, (4, 3)), rnn.SequenceCrossEntropy()
         P = np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True)
@@ -426,6 +437,7 @@ class Test_rnn(Test):
             self.assertEqual(read, task.text[0][n * half:(n + 1) * half - 1])
         self.assertTrue((seen[1:] == after[:-1]).all())
         net = rnn.Recurrent(rnn.GRU(task.D, 8, rng), rnn.Output(8, task.K, rng))
+        net.theta *= 5                                                          # of firm opinions
         one, same, other = (rnn.sample(net, task, 30, 1, "the", np.random.default_rng(k)) for k in (0, 0, 1))
         self.assertTrue(one == same != other and one.startswith("the") and len(one) == 33)
         likeliest = rnn.sample(net, task, 5, 1e-6, "the", rng)
@@ -511,8 +523,7 @@ class Test_autoencoder(Test):
             down.layers[0].W[:], down.layers[0].b[:] = layer.W, 0
             self.assertAlmostEqual(np.vdot(down.forward(dZ), X), np.vdot(dZ, raised), 10, case)
             self.close(down.backward(X), raised, what=case)
-        W = autoencoder.ConvTranspose2d(100, 20, 4, rng, stride=2).W
-        self.assertAlmostEqual(W.var() * 100 * 16 / (2 * 2 ** 2), 1, delta=0.03)
+        self.check_start(autoencoder.ConvTranspose2d(100, 20, 4, rng, stride=2), 2 * 2 ** 2 / (100 * 16))
 
     def test_gradients(self):
         for kernel, s, p in (3, 1, 0), ((2, 3), 2, 1), (4, 2, 1), (1, 3, 0):
@@ -527,6 +538,7 @@ class Test_autoencoder(Test):
         X = rng.standard_normal((200, 6)) * [3, 2.5, 2, 0.5, 0.4, 0.3] @ rng.standard_normal((6, 6)) + 1
         (_, V), (_, S, Vt) = autoencoder.pca(X, 3), np.linalg.svd(X - X.mean(axis=0))
         self.close(V.T @ V, Vt[:3].T @ Vt[:3])
+        self.close(abs(autoencoder.pca(X, 2)[1]), abs(Vt[:2]))
         self.close(autoencoder.project(X[:5], *autoencoder.pca(X[:5], 4)), X[:5])   # fewer than numbers
         net = double(autoencoder.Linear(6, 3, rng), autoencoder.Linear(3, 6, rng))
         loss, optimizer = autoencoder.MSELoss(), autoencoder.Adam(net, 0.05)
@@ -543,6 +555,7 @@ class Test_autoencoder(Test):
         X = np.full((100, 1000), 0.5, np.float32)
         noisy, masked = (autoencoder.corrupt(X, *how, rng) for how in ((0.3, 0), (0, 0.3)))
         self.assertAlmostEqual(float(np.std(noisy - X)), 0.3, delta=0.005)
+        self.assertAlmostEqual(float(np.mean(noisy)), 0.5, delta=0.005)
         self.assertAlmostEqual(float(np.mean(masked == 0)), 0.3, delta=0.01)
         self.assertEqual(set(np.unique(masked)), {0, 0.5})
 
@@ -592,6 +605,24 @@ class Test_autoencoder(Test):
                 gains[place] = gains[place] + 0.2 if same else max(gains[place] * 0.8, 0.01)
                 m[place] = (0.5 if t < 10 else 0.8) * m[place] + gains[place] * dY[place]
             self.close(states[t + 1][0] - states[t][0], -50 * (m - m.mean(axis=1, keepdims=True)), 1e-3)
+
+    def test_tsne_steps_by_size_and_sign(self):
+        """More points, larger steps; where the gradient alternates, its gain falls to 0.01."""
+        places, dY, n = [], rng.standard_normal((2, 4800)), 4800
+
+        def alternating(P, Y, exaggeration=1):
+            places.append(Y.copy())
+            return 0.0, dY * (-1) ** len(places)
+
+        with mock.patch("autoencoder.affinities", lambda *args: np.zeros((1, 1))):
+            with mock.patch("autoencoder.map_gradient", alternating):
+                autoencoder.tsne(rng.standard_normal((3, n)), iterations=120)
+        m, gain = 0, 1.0
+        for t in range(30):                             # the first quarter
+            gain = max(0.8 * gain, 0.01)
+            m = 0.5 * m + gain * dY * (-1) ** (t + 1)
+            step = -n / 48 * (m - m.mean(axis=1, keepdims=True))
+            self.close(places[t + 1] - places[t], step, 1e-4)
 
     def test_clusters_stay_apart(self):
         label = np.repeat([0, 1, 2], 30)
