@@ -919,7 +919,8 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "minst mnist, digits": "mlp --dataset minst",
     "rnm shakespeare, python-docs": "rnn --dataset rnm",
     "train-images cannot be downloaded": "mlp --dataset mnist",
-    "No such file none": "mlp --dataset xor --load @none.npz, mlp --dataset xor --epochs 1 --save @none/w, "
+    "none/w in a folder that does not exist": "mlp --dataset xor --epochs 1 --save @none/w",
+    "No such file none": "mlp --dataset xor --load @none.npz, "
                          "cnn --channels 4 8 --load @cnn.npz --predict @none.png",
     "words.txt no weights": "mlp --dataset moons --load @words.txt",
     "npz another net": "mlp --dataset moons --load @perceptron.npz, rnn --dataset @book.txt --load @rnn.npz, "
