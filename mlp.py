@@ -313,7 +313,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
 def search(data, args, rng):
     """Random search (Bergstra & Bengio 2012): args get the best of some random settings on held-out data."""
     print("trial  optimizer        lr  activation  hidden           validation loss")
-    tried = []
+    tried, interrupted = [], False
     for trial in range(1, args.search + 1):
         args.optimizer = str(rng.choice(list(OPTIMIZERS)))
         args.activation = str(rng.choice(list(ACTIVATIONS)))
@@ -322,13 +322,13 @@ def search(data, args, rng):
         try:
             parts = build(data, args, rng)
             history, _ = train(*parts, data, args.epochs, args.batch_size, rng, say=lambda text: None)
-            L = history[-1][2] if history else math.inf
+            L, interrupted = history[-1][2] if history else math.inf, len(history) < args.epochs
         except UserError:                                       # this learning rate is too high
             L = math.inf
         tried.append((L, trial, vars(args).copy()))
         print(f"{trial:5}  {args.optimizer:9}  {args.lr:8.2g}  {args.activation:10}  {args.hidden!s:15}  "
               f"{L:.4f}", flush=True)
-        if history is None or len(history) < args.epochs:       # Ctrl-C
+        if interrupted:
             break
     vars(args).update(min(tried)[2])
     print(f"the best is trial {min(tried)[1]}")

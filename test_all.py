@@ -407,6 +407,20 @@ class Test_rnn(Test):
             for mine, right in zip(state, (h, c)[:cell.states], strict=True):
                 self.close(mine, right, 1e-12, name)
 
+    def test_how_far_the_gradient_reaches(self):
+        for name in "rnn", "gru":
+            net, X, Y = recurrent(name), rng.standard_normal((5, 3, 2)), rng.standard_normal((5, 2, 2))
+            task = mock.Mock(Loss=rnn.MSELoss, windows=lambda training: iter([(X, Y)]))
+            norms, H = rnn.reach(net, task), net.cell.H[1:, :-1].copy()
+
+            def last(h, t):
+                """The loss of the last step, from the state after step t."""
+                Z = net.forward(X[t + 1:], (h,))[0][-1:] if t < 4 else net.output.forward(h[None])
+                return rnn.MSELoss().forward(Z, Y[-1:])
+
+            right = [np.linalg.norm(numeric(lambda: last(H[t], t), H[t])) for t in range(5)][::-1]
+            self.close(norms, np.array(right) / right[0], 1e-6, name)
+
     def test_first_weights(self):
         self.check_start(rnn.Output(100, 400, rng), 1 / 300)
         cell = rnn.LSTM(100, 400, rng)
