@@ -451,13 +451,14 @@ class Test_rnn(Test):
             self.assertEqual(read, task.text[0][n * half:(n + 1) * half - 1])
         self.assertTrue((seen[1:] == after[:-1]).all())
         net = rnn.Recurrent(rnn.GRU(task.D, 8, rng), rnn.Output(8, task.K, rng))
-        net.theta *= 5                                                          # of firm opinions
+        net.theta[:] = 2 * rng.standard_normal(net.theta.size)                  # each character counts
         one, same, other = (rnn.sample(net, task, 30, 1, "the", np.random.default_rng(k)) for k in (0, 0, 1))
         self.assertTrue(one == same != other and one.startswith("the") and len(one) == 33)
-        likeliest = rnn.sample(net, task, 5, 1e-6, "the", rng)
-        for k in range(3, 8):
-            Z = net.forward(task.one_hot(task.encode(likeliest[:k])[:, None]))[0]
-            self.assertEqual(task.classes[Z[-1, :, 0].argmax()], likeliest[k])
+        for prime in "the", "qui", "fox", "jum", "ove", "laz", "dog", "bro":
+            likeliest = rnn.sample(net, task, 5, 1e-6, prime, rng)
+            for k in range(3, 8):
+                Z = net.forward(task.one_hot(task.encode(likeliest[:k])[:, None]))[0]
+                self.assertEqual(task.classes[Z[-1, :, 0].argmax()], likeliest[k])
 
     def test_learns(self):
         result, _ = self.learn(rnn, "--dataset airline --compare", figure=True)
