@@ -100,13 +100,13 @@ def places(side, kernel, stride, padding=0):
 def unroll(X, kernel, s, p):
     """What kernels see of X (C, H, W, N) for each row of their places: windows (H', kH C kW, W' N)."""
     (C, H, W, N), (kH, kW) = X.shape, kernel
-    _, OW = places(H, kH, s, p), places(W, kW, s, p)
-    padded = np.zeros((C, H + 2 * p, W + 2 * p, N), X.dtype)
-    padded[:, p:H + p, p:W + p] = X
-    # Line (y, c, j) of `lines` is row y, channel c, shifted by j. A row of places sees kH C kW lines on
-    # end: windows that overlap, and need no further copy.
-    lines = sliding_window_view(padded, kW, axis=2)[:, :, ::s].transpose(1, 0, 4, 2, 3).reshape(-1, OW * N)
-    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)
+    OH, OW = places(H, kH, s, p), places(W, kW, s, p)
+    padded = np.zeros((H + 2 * p, C, W + 2 * p, N), X.dtype)
+    padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
+    columns = np.arange(kW)[:, None] + s * np.arange(OW)                # the columns that each j meets, (kW, W')
+    rows = padded.take(columns, axis=2).reshape(H + 2 * p, C * kW, OW * N)
+    windows = sliding_window_view(rows, kH, axis=0)[::s].transpose(0, 3, 1, 2)
+    return windows.reshape(OH, kH * C * kW, OW * N)     # windows overlap, and nothing more is copied
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
@@ -124,10 +124,12 @@ def correlate_gradient(windows, dZ, dW):
 def spread(Z, W, s, p, size):
     """The way back: each Z[k,h,w] lays its kernel, so many times, on its place of X (C, *size, N)."""
     (K, C, kH, kW), (K, OH, OW, N), (H, width) = W.shape, Z.shape, size
-    parts = (W.reshape(K, -1).T @ Z.reshape(K, -1)).reshape(C, kH, kW, OH, OW, N)
-    X = np.zeros((C, H + 2 * p, width + 2 * p, N), Z.dtype)
+    parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
+    rows, columns = -(-(H + 2 * p) // s), -(-(width + 2 * p) // s)
+    X = np.zeros((s, s, C, rows, columns, N), Z.dtype)  # pixel (s a + i, s b + j) waits at [i, j, :, a, b]
     for i, j in np.ndindex(kH, kW):
-        X[:, i:i + s * OH:s, j:j + s * OW:s] += parts[:, i, j]
+        X[i % s, j % s, :, i // s:i // s + OH, j // s:j // s + OW] += parts[i, j]
+    X = X.transpose(2, 3, 0, 4, 1, 5).reshape(C, rows * s, columns * s, N)
     return X[:, p:p + H, p:p + width]
 
 class Conv2d(Layer):
@@ -289,7 +291,8 @@ class Optimizer:
         """Move theta."""
         self.t += 1
         for theta, g, m, s in zip(*self.pieces):
-            g += 1e-18                                  # or m would fade below 1e-38, where floats are slow
+            if self.t % 50 == 0:
+                g += 1e-18                              # or m would fade below 1e-38, where floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(theta, g, m, s)

@@ -296,7 +296,8 @@ class Optimizer:
         """Move theta."""
         self.t += 1
         for theta, g, m, s in zip(*self.pieces):
-            g += 1e-18                                  # or m would fade below 1e-38, where floats are slow
+            if self.t % 50 == 0:
+                g += 1e-18                              # or m would fade below 1e-38, where floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(theta, g, m, s)
