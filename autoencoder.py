@@ -103,14 +103,14 @@ def unroll(X, kernel, s, p):
     OH, OW = places(H, kH, s, p), places(W, kW, s, p)
     padded = np.zeros((H + 2 * p, C, W + 2 * p, N), X.dtype)
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
-    columns = np.arange(kW)[:, None] + s * np.arange(OW)                # the columns that each j meets, (kW, W')
-    rows = padded.take(columns, axis=2).reshape(H + 2 * p, C * kW, OW * N)
-    windows = sliding_window_view(rows, kH, axis=0)[::s].transpose(0, 3, 1, 2)
-    return windows.reshape(OH, kH * C * kW, OW * N)     # windows overlap, and nothing more is copied
+    meets = np.arange(kW)[:, None] + s * np.arange(OW)  # columns that column j of a kernel meets: (kW, W')
+    lines = padded.take(meets, axis=2).reshape(H + 2 * p, C * kW, OW * N)
+    windows = sliding_window_view(lines, kH, axis=0)[::s].transpose(0, 3, 1, 2)
+    return windows.reshape(OH, kH * C * kW, OW * N)     # they overlap: nothing more is copied
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
-    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), in the order of the lines: i, c, j
+    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), as in the windows: i, c, j
     Z = np.empty((len(W), len(windows), windows.shape[2]), windows.dtype)
     np.matmul(kernels, windows, out=Z.swapaxes(0, 1))   # one product for each row of Z
     return Z.reshape(*Z.shape[:2], -1, N)
@@ -165,21 +165,21 @@ class ConvTranspose2d(Conv2d):
     X[c,h,w] lays the kernel W[c], so many times, on its place: on y = s h + i − p, x = s w + j − p."""
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
         super().__init__(K, C, kernel, rng, stride, padding)
-        self.W *= stride * math.sqrt(K / C)             # (102)  Var W = 2 s² / (C kH kW)
+        self.W *= stride * math.sqrt(K / C)             # (95)  Var W = 2 s² / (C kH kW)
         self.b = np.zeros((K, 1), np.float32)
 
     def forward(self, X):
         self.X, s, p = X, self.stride, self.padding
         size = [s * (side - 1) + k - 2 * p for side, k in zip(X.shape[1:], self.kernel)]
-        Z = spread(X, self.W, s, p, size)               # (103)  H = s (H' − 1) + kH − 2p
-        return Z + self.b[:, :, None, None]             # (104)  Z[k,y,x] = Σ W[c,k,i,j] X[c,h,w] + bₖ
+        Z = spread(X, self.W, s, p, size)               # (96)  H = s (H' − 1) + kH − 2p
+        return Z + self.b[:, :, None, None]             # (97)  Z[k,y,x] = Σ W[c,k,i,j] X[c,h,w] + bₖ
 
     def backward(self, dZ):
         # Now dZ is the image, and X stands where a convolution has the gradient of its output.
         windows, N = unroll(dZ, self.kernel, self.stride, self.padding), dZ.shape[-1]
-        correlate_gradient(windows, self.X, self.dW)    # (105)  ∂L/∂W[c,k,i,j] = Σₙₕw X[c,h,w] ∂L/∂Z[k,y,x]
-        self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (106)  ∂L/∂bₖ = Σₙyₓ ∂L/∂Z[k,y,x]
-        return correlate(windows, self.W, N)            # (107)  ∂L/∂X[c,h,w] = Σ W[c,k,i,j] ∂L/∂Z[k,y,x]
+        correlate_gradient(windows, self.X, self.dW)    # (98)  ∂L/∂W[c,k,i,j] = Σₙₕw X[c,h,w] ∂L/∂Z[k,y,x]
+        self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (99)  ∂L/∂bₖ = Σₙyₓ ∂L/∂Z[k,y,x]
+        return correlate(windows, self.W, N)            # (100)  ∂L/∂X[c,h,w] = Σ W[c,k,i,j] ∂L/∂Z[k,y,x]
 
 class Flatten(Layer):
     """Volumes (C, H, W, N) as columns (C H W, N)."""
@@ -365,9 +365,9 @@ def predict(net, X, batch_size=1000):
 
 def corrupt(X, noise, mask, rng):
     """What a denoising autoencoder gets to see of X (Vincent et al. 2008)."""
-    if noise:                                           # (108)  X̃ = X + σ E,  E ~ N(0, 1)
+    if noise:                                           # (101)  X̃ = X + σ E,  E ~ N(0, 1)
         X = X + np.float32(noise) * rng.standard_normal(X.shape, np.float32)
-    if mask:                                            # (109)  X̃ = X · [U ≥ p],  U ~ U(0, 1)
+    if mask:                                            # (102)  X̃ = X · [U ≥ p],  U ~ U(0, 1)
         X = X * (rng.random(X.shape, np.float32) >= mask)
     return X
 
@@ -410,12 +410,12 @@ def pca(X, k):
     X = X - mean
     if len(X) < X.shape[1]:                             # few large pictures
         return mean, np.linalg.svd(X, full_matrices=False)[2][:k]
-    V = np.linalg.eigh(X.T @ X / len(X))[1]             # (110)  C = 1/n Σ (x − x̄)(x − x̄)ᵀ,  C vᵢ = λᵢ vᵢ
+    V = np.linalg.eigh(X.T @ X / len(X))[1]             # (103)  C = 1/n Σ (x − x̄)(x − x̄)ᵀ,  C vᵢ = λᵢ vᵢ
     return mean, V[:, :-k - 1:-1].T                     # the largest λᵢ first
 
 def project(X, mean, V):
     """What is left of X (n, D) after PCA."""
-    return mean + (X - mean) @ V.T @ V                  # (111)  x̂ = x̄ + Vᵀ V (x − x̄)
+    return mean + (X - mean) @ V.T @ V                  # (104)  x̂ = x̄ + Vᵀ V (x − x̄)
 
 def regression(X, y, X_test, y_test, K, rng):
     """The test accuracy of softmax regression from features X (n, D) to classes y (n,)."""
@@ -453,15 +453,15 @@ def check_perplexity(perplexity, n):
 def neighbours(d, perplexity):
     """How likely a point takes each other point for its neighbour: rows of squared distances d (k, n - 1) to
     rows p. Bisection finds the β of each row that makes it as undecided as among `perplexity` equals."""
-    d = d - d.min(axis=1, keepdims=True)                # cancels in (112): a far point gets no row of zeros
+    d = d - d.min(axis=1, keepdims=True)                # cancels in (105): a far point gets no row of zeros
     d /= d.mean(axis=1, keepdims=True) + 1e-300         # so that one range suits all; beyond it is rounding
     low, high = np.full((len(d), 1), 1e-12), np.full((len(d), 1), 1e12)
     for _ in range(45):
         beta = np.sqrt(low * high)
         p = np.exp(-beta * d)
         S = p.sum(axis=1, keepdims=True)
-        p /= S                                          # (112)  pⱼ|ᵢ = exp(−βᵢ dᵢⱼ) / Σₖ exp(−βᵢ dᵢₖ)
-        H = np.log(S) + beta * (p * d).sum(axis=1, keepdims=True)  # (113)  Hᵢ = ln Sᵢ + βᵢ Σⱼ pⱼ|ᵢ dᵢⱼ
+        p /= S                                          # (105)  pⱼ|ᵢ = exp(−βᵢ dᵢⱼ) / Σₖ exp(−βᵢ dᵢₖ)
+        H = np.log(S) + beta * (p * d).sum(axis=1, keepdims=True)  # (106)  Hᵢ = ln Sᵢ + βᵢ Σⱼ pⱼ|ᵢ dᵢⱼ
         wide = H > np.log(perplexity)
         low, high = np.where(wide, beta, low), np.where(wide, high, beta)
     return p
@@ -472,10 +472,10 @@ def affinities(X, perplexity):
     check_perplexity(perplexity, n)
     X = X.astype(np.float64) - X.mean(axis=1, dtype=np.float64, keepdims=True)
     squares, others, P = (X * X).sum(axis=0), ~np.eye(n, dtype=bool), np.zeros((n, n))
-    d = squares[:, None] + squares - 2 * X.T @ X        # (114)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
+    d = squares[:, None] + squares - 2 * X.T @ X        # (107)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
     P[others] = neighbours(d[others].reshape(n, n - 1), perplexity).ravel()
-    P = (P + P.T) / (2 * n)                             # (115)  pᵢⱼ = (pⱼ|ᵢ + pᵢ|ⱼ) / 2n
-    return np.maximum(P, 1e-30)                         # for the logarithm in (118)
+    P = (P + P.T) / (2 * n)                             # (108)  pᵢⱼ = (pⱼ|ᵢ + pᵢ|ⱼ) / 2n
+    return np.maximum(P, 1e-30)                         # for the logarithm in (111)
 
 def map_gradient(P, Y, exaggeration=1):
     """How badly the map Y (2, n) shows the affinities P (n, n): their KL divergence L, and dY (2, n).
@@ -487,14 +487,14 @@ def map_gradient(P, Y, exaggeration=1):
     for i, Pi in zip(np.array_split(np.arange(n), pieces), np.array_split(P, pieces)):
         D1 = left[:, i].T @ right                       # 1 + |yᵢ − yⱼ|² = 1 + |yᵢ|² + |yⱼ|² − 2 yᵢ·yⱼ
         W = 1 / D1
-        W[np.arange(len(i)), i] = 0                     # (116)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
-        Z += float(W.sum())                             # (117)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
-        L += float(np.vdot(Pi, np.log(Pi * D1)))        # (118)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ),  here by wᵢⱼ
+        W[np.arange(len(i)), i] = 0                     # (109)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
+        Z += float(W.sum())                             # (110)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
+        L += float(np.vdot(Pi, np.log(Pi * D1)))        # (111)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ),  here by wᵢⱼ
         pull[:, i] = Y1 @ (Pi * W).T                    # Σⱼ pᵢⱼ wᵢⱼ yⱼ, and below it Σⱼ pᵢⱼ wᵢⱼ
         push[:, i] = Y1 @ (W * W).T                     # Σⱼ wᵢⱼ² yⱼ, and below it Σⱼ wᵢⱼ²
     L += np.log(Z)                                      # as the pᵢⱼ sum to 1
     F = exaggeration * pull - push / Z
-    return L, 4 * (F[-1] * Y - F[:-1])                  # (119)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
+    return L, 4 * (F[-1] * Y - F[:-1])                  # (112)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
 
 def tsne(X, perplexity=30, iterations=1000):
     """A map Y (2, n) of the points X (D, n), D > 1, and its KL divergence (van der Maaten & Hinton 2008).
@@ -509,8 +509,8 @@ def tsne(X, perplexity=30, iterations=1000):
         for step in steps:
             dY = map_gradient(P, Y, exaggeration)[1]
             gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
-            m = mu * m + gains * dY                     # (120)  m ← μ m + g · ∂L/∂Y
-            Y -= lr * m                                 # (121)  Y ← Y − η m
+            m = mu * m + gains * dY                     # (113)  m ← μ m + g · ∂L/∂Y
+            Y -= lr * m                                 # (114)  Y ← Y − η m
             Y -= Y.mean(axis=1, keepdims=True)          # L stays; around 0 numbers are smallest, and rounding
             if step % 16 == 0:
                 datasets.bar("t-SNE", step, iterations, start)

@@ -63,14 +63,14 @@ def unroll(X, kernel, s, p):
     OH, OW = places(H, kH, s, p), places(W, kW, s, p)
     padded = np.zeros((H + 2 * p, C, W + 2 * p, N), X.dtype)
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
-    columns = np.arange(kW)[:, None] + s * np.arange(OW)                # the columns that each j meets, (kW, W')
-    rows = padded.take(columns, axis=2).reshape(H + 2 * p, C * kW, OW * N)
-    windows = sliding_window_view(rows, kH, axis=0)[::s].transpose(0, 3, 1, 2)
-    return windows.reshape(OH, kH * C * kW, OW * N)     # windows overlap, and nothing more is copied
+    meets = np.arange(kW)[:, None] + s * np.arange(OW)  # columns that column j of a kernel meets: (kW, W')
+    lines = padded.take(meets, axis=2).reshape(H + 2 * p, C * kW, OW * N)
+    windows = sliding_window_view(lines, kH, axis=0)[::s].transpose(0, 3, 1, 2)
+    return windows.reshape(OH, kH * C * kW, OW * N)     # they overlap: nothing more is copied
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
-    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), in the order of the lines: i, c, j
+    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), as in the windows: i, c, j
     Z = np.empty((len(W), len(windows), windows.shape[2]), windows.dtype)
     np.matmul(kernels, windows, out=Z.swapaxes(0, 1))   # one product for each row of Z
     return Z.reshape(*Z.shape[:2], -1, N)

@@ -392,7 +392,7 @@ def as_rows(data):
     return data._replace(X_train=X_train, X_test=X_test, y_train=data.y_train.reshape(column),
                          y_test=data.y_test.reshape(column))
 
-USUAL = dict(hidden=[256, 128], epochs=12, batch_size=128, lr=0.002, dropout=0.2, weight_decay=0)  # images
+USUAL = dict(hidden=[256, 128], epochs=10, batch_size=64, lr=0.002, dropout=0.2, weight_decay=0)  # images
 SMALL = dict(hidden=[32, 32], epochs=200, batch_size=32, lr=0.01, dropout=0, weight_decay=0)
 IRIS = {**SMALL, "weight_decay": 0.01}                  # four features, but few flowers
 

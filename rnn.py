@@ -65,159 +65,132 @@ def sigmoid_in_place(a):
     a += 0.5
 
 class Cell(Layer):
-    """forward(X, state) takes a sequence X (T, D, N) and the state before it, a tuple of arrays (H, N); it
-    returns h of all steps, (T, H, N), and the state after them. backward(dH), given ∂L/∂h of all steps from
-    above, adds to it what comes back from later steps, and returns ∂L/∂X and ∂L/∂state."""
-    params = "W_ih", "W_hh", "b_ih", "b_hh"             # (GH, D), (GH, H), (GH, 1), (GH, 1) for G gates
+    """A layer with a state. forward(X, state) takes a sequence X (T, D, N) and the state before it, a tuple
+    of arrays (H, N); it returns h of all steps, (T, H, N), and the state after them. backward(dH), given
+    ∂L/∂h of all steps from above, adds to it what comes back from later steps, and returns ∂L/∂X, ∂L/∂state.
+    Each kind of cell has G gates, and does a `step` from A and U (G, H, N) to h, and a `step_back`."""
+    params = "W_ih", "W_hh", "b_ih", "b_hh"             # (GH, D), (GH, H), (GH, 1), (GH, 1)
     states = 1                                          # arrays in the state
+    only_sum = True                                     # a step sees but a = A + U: then dU is dA
 
     def __init__(self, D, H, rng):
         self.size = H
         for name, columns in zip(self.params, (D, H, 1, 1)):
-            W = rng.uniform(-1, 1, (self.gates_in_all * H, columns)) / math.sqrt(H)
+            W = rng.uniform(-1, 1, (self.G * H, columns)) / math.sqrt(H)
             setattr(self, name, W.astype(np.float32))   # (57)  W ~ U(−1, 1) / √H
 
-    def unroll(self, X, h):
-        """A, the inputs' share in the gates of all steps at once; and W_hh with its bias. Rows of ones below
-        X and h multiply the biases."""
-        T, _, N = X.shape
-        self.X = np.concatenate([X, np.ones((T, 1, N), X.dtype)], axis=1)
-        self.H = np.ones((T + 1, self.size + 1, N), X.dtype)
-        self.H[0, :-1] = h
-        A = np.hstack([self.W_ih, self.b_ih]) @ self.X  # (58)  A = W_ih X + b_ih            (T, GH, N)
-        return A, np.hstack([self.W_hh, self.b_hh])
+    def forward(self, X, state):
+        (T, _, N), self.X = X.shape, X
+        b_ih, b_hh = (np.repeat(b, N, axis=1) for b in (self.b_ih, self.b_hh))  # whole rows add up faster
+        A = self.W_ih @ X
+        A += b_ih                                       # (58)  A = W_ih X + b_ih            (T, GH, N)
+        self.gates = A.reshape(T, self.G, self.size, N)
+        history = np.empty((self.states, T + 1, self.size, N), X.dtype)
+        history[:, 0] = state
+        self.H, self.C = history[0], history[-1]        # h and, in the LSTM, c
+        self.kept = np.empty_like(self.H[1:])           # what else `step` keeps for `step_back`
+        for t in range(T):
+            U = self.W_hh @ self.H[t]
+            U += b_hh                                   # (59)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
+            self.H[t + 1] = self.step(t, self.gates[t], U.reshape(self.G, self.size, N))
+        return self.H[1:], tuple(history[:, -1])
 
-    def collect(self, dA, dU):
-        """The gradients over all steps at once, from those by A and by U, the states' share."""
+    def backward(self, dH):
+        (T, H, N), W_T, back, self.dc = dH.shape, self.W_hh.T.copy(), 0, 0
+        dA = np.empty_like(self.gates)
+        dU = dA if self.only_sum else np.empty_like(dA)
+        for t in reversed(range(T)):
+            dH[t] += back                               # (60)  ∂L/∂hₜ = from above + from step t + 1
+            direct = self.step_back(t, self.gates[t], dH[t], dA[t], dU[t])
+            back = W_T @ dU[t].reshape(-1, N)           # (61)  from step t: W_hhᵀ ∂L/∂Uₜ
+            back += direct
+        dA, dU = (a.reshape(T, -1, N) for a in (dA, dU))
         dA_ = flat(dA)
-        dU_ = dA_ if dU is dA else flat(dU)
-        dW, dV = dA_ @ flat(self.X).T, dU_ @ flat(self.H[:-1]).T
-        self.dW_ih[:] = dW[:, :-1]                      # (59)  ∂L/∂W_ih = Σₜ ∂L/∂Aₜ Xₜᵀ      (GH, D)
-        self.dW_hh[:] = dV[:, :-1]                      # (60)  ∂L/∂W_hh = Σₜ ∂L/∂Uₜ hₜ₋₁ᵀ    (GH, H)
-        self.db_ih[:] = dW[:, -1:]                      # (61)  ∂L/∂b_ih = Σₜₙ ∂L/∂Aₜₙ       (GH, 1)
-        self.db_hh[:] = dV[:, -1:]                      # (62)  ∂L/∂b_hh = Σₜₙ ∂L/∂Uₜₙ       (GH, 1)
-        if self.needs_dX:
-            return self.W_ih.T @ dA                     # (63)  ∂L/∂X = W_ihᵀ ∂L/∂A          (T, D, N)
+        dU_ = dA_ if self.only_sum else flat(dU)
+        np.matmul(dA_, flat(self.X).T, out=self.dW_ih)  # (62)  ∂L/∂W_ih = Σₜ ∂L/∂Aₜ Xₜᵀ      (GH, D)
+        np.matmul(dU_, flat(self.H[:-1]).T, out=self.dW_hh)  # (63)  ∂L/∂W_hh = Σₜ ∂L/∂Uₜ hₜ₋₁ᵀ (GH, H)
+        np.sum(dA_, axis=1, keepdims=True, out=self.db_ih)  # (64)  ∂L/∂b_ih = Σₜₙ ∂L/∂Aₜₙ    (GH, 1)
+        np.sum(dU_, axis=1, keepdims=True, out=self.db_hh)  # (65)  ∂L/∂b_hh = Σₜₙ ∂L/∂Uₜₙ    (GH, 1)
+        dX = self.W_ih.T @ dA if self.needs_dX else None  # (66)  ∂L/∂X = W_ihᵀ ∂L/∂A        (T, D, N)
+        return dX, (back, self.dc)[:self.states]
 
 class RNN(Cell):
     """The plain recurrent cell (Elman 1990)."""
-    gates_in_all = 1
+    G = 1
 
-    def forward(self, X, state):
-        A, V = self.unroll(X, *state)
-        for t, a in enumerate(A):
-            a += V @ self.H[t]                          # (64)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
-            np.tanh(a, out=self.H[t + 1, :-1])          # (65)  hₜ = tanh aₜ                 (H, N)
-        return self.H[1:, :-1], (self.H[-1, :-1],)
+    def step(self, t, A, U):
+        return np.tanh(A[0] + U[0])                     # (67)  hₜ = tanh aₜ                 (H, N)
 
-    def backward(self, dH):
-        dA, W_T, back = np.empty_like(dH), self.W_hh.T.copy(), 0
-        for t in reversed(range(len(dH))):
-            h, dh = self.H[t + 1, :-1], dH[t]
-            dh += back                                  # (66)  ∂L/∂hₜ = from above + from step t + 1
-            np.multiply(dh, 1 - h * h, out=dA[t])       # (67)  ∂L/∂aₜ = ∂L/∂hₜ · (1 − hₜ²)
-            back = W_T @ dA[t]                          # (68)  from step t: W_hhᵀ ∂L/∂Uₜ
-        return self.collect(dA, dA), (back,)
+    def step_back(self, t, gates, dh, dA, dU):
+        dA[0] = dh * (1 - self.H[t + 1] ** 2)           # (68)  ∂L/∂aₜ = ∂L/∂hₜ · (1 − hₜ²)
+        return 0
 
 class LSTM(Cell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates (Gers et al. 2000)."""
-    gates_in_all = 4
-    states = 2
+    G, states = 4, 2
 
-    def forward(self, X, state):
-        A, V = self.unroll(X, state[0])
-        (T, _, N), H = X.shape, self.size
-        self.gates = A.reshape(T, 4, H, N)
-        self.C, self.tanhC = np.empty((T + 1, H, N), X.dtype), np.empty((T, H, N), X.dtype)
-        self.C[0] = state[1]
-        for t, a in enumerate(A):
-            a += V @ self.H[t]                          # (64)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
-            i, f, g, o = self.gates[t]
-            np.tanh(g, out=g)                           # (69)  g = tanh a_g
-            sigmoid_in_place(self.gates[t, :2])
-            sigmoid_in_place(o)                         # (70)  i, f, o = σ(a_i), σ(a_f), σ(a_o)
-            c = np.multiply(f, self.C[t], out=self.C[t + 1])
-            c += i * g                                  # (71)  cₜ = f cₜ₋₁ + i g             (H, N)
-            tanhc = np.tanh(c, out=self.tanhC[t])
-            h = self.H[t + 1, :-1]
-            np.multiply(o, tanhc, out=h)                # (72)  hₜ = o tanh cₜ               (H, N)
-        return self.H[1:, :-1], (self.H[-1, :-1], self.C[-1])
+    def step(self, t, A, U):
+        A += U                                          # becomes the gates, in place
+        i, f, g, o = A
+        np.tanh(g, out=g)                               # (69)  g = tanh a_g
+        sigmoid_in_place(A[:2])
+        sigmoid_in_place(o)                             # (70)  i, f, o = σ(a_i), σ(a_f), σ(a_o)
+        self.C[t + 1] = f * self.C[t] + i * g           # (71)  cₜ = f cₜ₋₁ + i g             (H, N)
+        tanhc = np.tanh(self.C[t + 1], out=self.kept[t])
+        return o * tanhc                                # (72)  hₜ = o tanh cₜ               (H, N)
 
-    def backward(self, dH):
-        dA, W_T, back, dc = np.empty_like(self.gates), self.W_hh.T.copy(), 0, 0
-        for t in reversed(range(len(dH))):
-            (i, f, g, o), (di, df, dg, do) = self.gates[t], dA[t]
-            c_before, tanhc, dh = self.C[t], self.tanhC[t], dH[t]
-            dh += back                                  # (66)  ∂L/∂hₜ = from above + from step t + 1
-            dc += dh * o * (1 - tanhc ** 2)             # (73)  ∂L/∂cₜ += ∂L/∂hₜ · o (1 − tanh² cₜ)
-            do[:] = dh * tanhc * o * (1 - o)            # (74)  ∂L/∂a_o = ∂L/∂hₜ · tanh cₜ · o (1 − o)
-            di[:] = dc * g * i * (1 - i)                # (75)  ∂L/∂a_i = ∂L/∂cₜ · g · i (1 − i)
-            df[:] = dc * c_before * f * (1 - f)         # (76)  ∂L/∂a_f = ∂L/∂cₜ · cₜ₋₁ · f (1 − f)
-            dg[:] = dc * i * (1 - g * g)                # (77)  ∂L/∂a_g = ∂L/∂cₜ · i · (1 − g²)
-            dc *= f                                     # (78)  from step t: ∂L/∂cₜ · f
-            da = dA[t].reshape(W_T.shape[1], -1)
-            back = W_T @ da                             # (68)  from step t: W_hhᵀ ∂L/∂Uₜ
-        dA = dA.reshape(len(dH), -1, dA.shape[-1])
-        return self.collect(dA, dA), (back, dc)
+    def step_back(self, t, gates, dh, dA, dU):
+        (i, f, g, o), (di, df, dg, do), tanhc = gates, dA, self.kept[t]
+        dc = self.dc + dh * o * (1 - tanhc ** 2)        # (73)  ∂L/∂cₜ = later + ∂L/∂hₜ · o (1 − tanh² cₜ)
+        do[:] = dh * tanhc * o * (1 - o)                # (74)  ∂L/∂a_o = ∂L/∂hₜ · tanh cₜ · o (1 − o)
+        di[:] = dc * g * i * (1 - i)                    # (75)  ∂L/∂a_i = ∂L/∂cₜ · g · i (1 − i)
+        df[:] = dc * self.C[t] * f * (1 - f)            # (76)  ∂L/∂a_f = ∂L/∂cₜ · cₜ₋₁ · f (1 − f)
+        dg[:] = dc * i * (1 - g * g)                    # (77)  ∂L/∂a_g = ∂L/∂cₜ · i · (1 − g²)
+        self.dc = dc * f                                # (78)  from step t: ∂L/∂cₜ · f
+        return 0
 
 class GRU(Cell):
     """Gated recurrent unit (Cho et al. 2014), the reset gate applied after the product, as in PyTorch."""
-    gates_in_all = 3
+    G, only_sum = 3, False
 
-    def forward(self, X, state):
-        A, V = self.unroll(X, *state)
-        (T, _, N), H = X.shape, self.size
-        self.gates, self.U_n = A.reshape(T, 3, H, N), np.empty((T, H, N), X.dtype)
-        for t, (r, z, n) in enumerate(self.gates):
-            U = V @ self.H[t]                           # (64)  Uₜ = W_hh hₜ₋₁ + b_hh
-            rz = A[t, :2 * H]
-            rz += U[:2 * H]
-            sigmoid_in_place(rz)                        # (79)  r, z = σ(A_r + U_r), σ(A_z + U_z)
-            self.U_n[t] = U[2 * H:]
-            n += r * self.U_n[t]
-            np.tanh(n, out=n)                           # (80)  n = tanh(A_n + r U_n)
-            h = np.subtract(self.H[t, :-1], n, out=self.H[t + 1, :-1])
-            h *= z
-            h += n                                      # (81)  hₜ = (1 − z) n + z hₜ₋₁         (H, N)
-        return self.H[1:, :-1], (self.H[-1, :-1],)
+    def step(self, t, A, U):
+        (r, z, n), self.kept[t] = A, U[2]               # A becomes the gates, in place
+        A[:2] += U[:2]
+        sigmoid_in_place(A[:2])                         # (79)  r, z = σ(A_r + U_r), σ(A_z + U_z)
+        n += r * U[2]
+        np.tanh(n, out=n)                               # (80)  n = tanh(A_n + r U_n)
+        return n + z * (self.H[t] - n)                  # (81)  hₜ = (1 − z) n + z hₜ₋₁         (H, N)
 
-    def backward(self, dH):
-        (T, H, N), W_T, back = dH.shape, self.W_hh.T.copy(), 0
-        dA, dU = np.empty((2, T, 3, H, N), dH.dtype)
-        for t in reversed(range(T)):
-            (r, z, n), (dr, dz, dn), h_before, dh = self.gates[t], dA[t], self.H[t, :-1], dH[t]
-            dh += back                                  # (66)  ∂L/∂hₜ = from above + from step t + 1
-            q = dh * (1 - z)
-            np.multiply(q, 1 - n * n, out=dn)           # (82)  ∂L/∂A_n = ∂L/∂hₜ · (1 − z) · (1 − n²)
-            np.multiply(q, z * (h_before - n), out=dz)  # (83)  ∂L/∂A_z = ∂L/∂hₜ · (hₜ₋₁ − n) · z (1 − z)
-            du = np.multiply(dn, r, out=dU[t, 2])       # (84)  ∂L/∂U_n = ∂L/∂A_n · r
-            slope = self.U_n[t] * (1 - r)
-            np.multiply(du, slope, out=dr)              # (85)  ∂L/∂A_r = ∂L/∂A_n · U_n · r (1 − r)
-            dU[t, :2] = dA[t, :2]                       # r and z: of A + U alone
-            back = W_T @ dU[t].reshape(3 * H, N)        # (68)  from step t: W_hhᵀ ∂L/∂Uₜ
-            back += dh * z                              # (86)  from step t, too: ∂L/∂hₜ · z
-        return self.collect(dA.reshape(T, 3 * H, N), dU.reshape(T, 3 * H, N)), (back,)
+    def step_back(self, t, gates, dh, dA, dU):
+        (r, z, n), (dr, dz, dn), U_n = gates, dA, self.kept[t]
+        q = dh * (1 - z)
+        dn[:] = q * (1 - n * n)                         # (82)  ∂L/∂A_n = ∂L/∂hₜ · (1 − z) · (1 − n²)
+        dz[:] = q * (self.H[t] - n) * z                 # (83)  ∂L/∂A_z = ∂L/∂hₜ · (hₜ₋₁ − n) · z (1 − z)
+        dU[2] = dn * r                                  # (84)  ∂L/∂U_n = ∂L/∂A_n · r
+        dr[:] = dn * U_n * r * (1 - r)                  # (85)  ∂L/∂A_r = ∂L/∂A_n · U_n · r (1 − r)
+        dU[:2] = dA[:2]                                 # r and z: of A + U alone
+        return dh * z                                   # (86)  from step t, too: ∂L/∂hₜ · z
 
-class Output(Layer):
-    """Weighted sums of the states of each step: H (T, H, N) to Z (T, K, N) by W (K, H), b (K, 1)."""
-    params = "W", "b"
+class Linear(Layer):
+    """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
+    keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    params = ("W", "b")
 
-    def __init__(self, H, K, rng):
-        W = rng.uniform(-1, 1, (K, H)) / math.sqrt(H)
-        self.W = W.astype(np.float32)                   # (57)  W ~ U(−1, 1) / √H
+    def __init__(self, D, K, rng, init="xavier"):
+        variance = {"he": 2 / D,                        # (12)  Var W = 2 / D
+                    "xavier": 2 / (D + K)}[init]        # (13)  Var W = 2 / (D + K)
+        self.W = math.sqrt(variance) * rng.standard_normal((K, D), dtype=np.float32)
         self.b = np.zeros((K, 1), np.float32)
 
-    def forward(self, H):
-        self.H = H                                      # kept for (88)
-        Z = self.W @ H
-        Z += self.b                                     # (87)  Zₜ = W hₜ + b                (T, K, N)
-        return Z
+    def forward(self, X):
+        self.X = X                                      # kept for (15)
+        return self.W @ X + self.b                      # (14)  Z = W X + b                       (K, N)
 
     def backward(self, dZ):
-        dZ_ = flat(dZ)
-        np.matmul(dZ_, flat(self.H).T, out=self.dW)     # (88)  ∂L/∂W = Σₜ ∂L/∂Zₜ hₜᵀ         (K, H)
-        np.sum(dZ_, axis=1, keepdims=True, out=self.db)  # (89)  ∂L/∂b = Σₜₙ ∂L/∂Zₜₙ          (K, 1)
-        return self.W.T @ dZ                            # (90)  ∂L/∂hₜ = Wᵀ ∂L/∂Zₜ           (T, H, N)
+        np.matmul(dZ, self.X.T, out=self.dW)            # (15)  ∂L/∂W = ∂L/∂Z Xᵀ                  (K, D)
+        np.sum(dZ, axis=1, keepdims=True, out=self.db)  # (16)  ∂L/∂bₖ = Σₙ ∂L/∂Zₖₙ               (K, 1)
+        if self.needs_dX:
+            return self.W.T @ dZ                        # (17)  ∂L/∂X = Wᵀ ∂L/∂Z                  (D, N)
 
 class Recurrent:
     """A cell, and an output for each of the last steps. All parameters share one vector `theta`, all
@@ -234,15 +207,16 @@ class Recurrent:
             setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
 
     def forward(self, X, state=None, last=None):
-        """Outputs (T, K, N) of all steps, or of the last few; and the state, for the next call."""
+        """Outputs Z (K, TN) of all T steps, or of the last few, side by side; and the state after them."""
         zeros = np.zeros((self.cell.size, X.shape[2]), X.dtype)
         H, state = self.cell.forward(X, state or (zeros,) * self.cell.states)
-        return self.output.forward(H[-last:] if last else H), state
+        return self.output.forward(flat(H[-last:] if last else H)), state
 
     def backward(self, dZ):
         """∂L/∂X and ∂L/∂state, from ∂L/∂Z of the last forward. Leaves ∂L/∂h of all steps in dH."""
-        self.dH = np.zeros(self.cell.H[1:, :-1].shape, dZ.dtype)
-        self.dH[-len(dZ):] = self.output.backward(dZ)
+        T, H, N = self.cell.kept.shape
+        self.dH = np.zeros((T, H, N), dZ.dtype)
+        self.dH[-(dZ.shape[1] // N):] = self.output.backward(dZ).reshape(H, -1, N).swapaxes(0, 1)
         return self.cell.backward(self.dH)
 
     def state_dict(self):
@@ -253,7 +227,7 @@ class Recurrent:
                 "output.weight": self.output.W, "output.bias": self.output.b[:, 0]}
 
 
-# --- Losses: forward returns the mean L over steps and minibatch, backward ∂L/∂Z for the output Z -------
+# --- Losses and optimizers, as in mlp.py ----------------------------------------------------------------
 
 class MSELoss:
     """Mean squared error of Z against targets Y, both (K, N)."""
@@ -264,25 +238,18 @@ class MSELoss:
     def backward(self):
         return 2 / self.error.size * self.error         # (32)  ∂L/∂Z = 2/KN (Z − Y)
 
-class SequenceCrossEntropy:
-    """Minus the log of the probability softmax(Z) of what came: logits Z (T, K, N), classes y (T, N)."""
+class CrossEntropyLoss:
+    """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = np.arange(len(y))[:, None], y, np.arange(y.shape[1])   # where the right class stands
-        Z = Z - Z.max(axis=1, keepdims=True)            # the maximum cancels in (91): no overflow
-        self.P = np.exp(Z)
-        sums = self.P.sum(axis=1, keepdims=True)
-        self.P /= sums                                  # (91)  Pₖ = exp Zₖ / Σⱼ exp Zⱼ       (T, K, N)
-        lnP = Z[self.right] - np.log(sums[:, 0])
-        return -float(lnP.mean())                       # (92)  L = −1/TN Σₜₙ ln P[t, yₜₙ, n]
+        self.right = y, np.arange(len(y))               # the places (yₙ, n) of the right classes
+        Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
+        self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
+        return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
 
     def backward(self):
-        dZ = self.P.copy()
+        dZ = np.exp(self.lnP)
         dZ[self.right] -= 1
-        dZ /= self.right[1].size
-        return dZ                                       # (93)  ∂L/∂Zₖ = 1/TN (Pₖ − [k = y])  (T, K, N)
-
-
-# --- Optimizers -----------------------------------------------------------------------------------------
+        return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
     """Has theta, its gradient g, and two memories of past gradients: m of g, s of g². `lr` is the learning
@@ -327,18 +294,18 @@ class Adam(Optimizer):
 
 def clip(gradient, limit):
     """Shorten the gradient of all parameters to the norm `limit` if it is longer (Pascanu et al. 2013)."""
-    norm = math.sqrt(gradient @ gradient)               # (94)  |g| = √ Σ g²
+    norm = math.sqrt(gradient @ gradient)               # (87)  |g| = √ Σ g²
     if norm > limit:
-        gradient *= limit / norm                        # (95)  g ← g · limit / |g|
+        gradient *= limit / norm                        # (88)  g ← g · limit / |g|
     return norm
 
 
-# --- Tasks: windows(training) yields inputs X (T, D, N) and targets Y for the last len(Y) of the T steps ----
+# --- Tasks: windows() yields inputs X (T, D, N), targets Y (..., T'N), and T' where T' < T, else None -------
 
 class Text:
     """Guess the next character from all before it; the last tenth of the text is held out. N readers start at
     N places of the text and read windows of T characters; the state is carried from window to window."""
-    carry, Loss = True, SequenceCrossEntropy
+    carry, Loss = True, CrossEntropyLoss
 
     def __init__(self, name, text, N, T):
         self.name, self.N, self.T, self.classes = name, N, T, sorted(set(text))
@@ -366,7 +333,7 @@ class Text:
         streams = ids[:len(ids) // N * N].reshape(N, -1).T
         for t in range(0, len(streams) - 1, self.T):
             window = streams[t:t + self.T + 1]
-            yield self.one_hot(window[:-1]), window[1:]
+            yield self.one_hot(window[:-1]), window[1:].ravel(), None
 
     def in_words(self, L):
         return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {math.exp(L):.1f})"
@@ -385,7 +352,7 @@ class Adding:
         X[:, 0] = self.rng.random((self.T, self.N))
         for start, stop in (0, self.T // 2), (self.T // 2, self.T):
             X[self.rng.integers(start, stop, self.N), 1, np.arange(self.N)] = 1
-        return X, (X[:, 0] * X[:, 1]).sum(axis=0)[None, None]
+        return X, (X[:, :1] * X[:, 1:]).sum(axis=0), 1
 
     def windows(self, training):
         return [self.draw() for _ in range(100)] if training else self.held_out
@@ -407,34 +374,35 @@ class Series:
         positive = self.values.min() > 0
         self.unbend, self.level = (np.exp, np.log(self.values)) if positive else (np.asarray, self.values)
         level = self.level
-        growth = level[season:] - level[:-season]       # (96)  gₜ = ln yₜ − ln yₜ₋ₛ
-        change = np.diff(growth)                        # (97)  xₜ = gₜ − gₜ₋₁
+        growth = level[season:] - level[:-season]       # (89)  gₜ = ln yₜ − ln yₜ₋ₛ
+        change = np.diff(growth)                        # (90)  xₜ = gₜ − gₜ₋₁
         self.held_out = len(values) - self.cut
         self.scale = change[:-self.held_out].std() or 1.0
         self.X = (np.stack([change, -change], axis=-1)[:, None] / self.scale).astype(np.float32)
 
     def windows(self, training):
         X = self.X[:-self.held_out] if training else self.X
-        yield X[:-1], X[1:] if training else X[-self.held_out:]
+        last = None if training else self.held_out
+        yield X[:-1], flat(X[-last:] if last else X[1:]), last
 
     def forecasts(self, net):
         """Held-out values by name: the truth; the net's, of the next step, and of all from its own forecasts
         alone; and those of three simple rules."""
         def odd(Z):
-            return (Z - Z[:, :, ::-1]) / 2              # (98)  ẑ(x) = ½ (z(x) − z(−x))
+            z, mirrored = Z.reshape(-1, 2).T
+            return (z - mirrored) / 2                   # (91)  ẑ(x) = ½ (z(x) − z(−x))
 
         s, cut, level = self.season, self.cut, self.level
         rule = level[cut - s:-s] + level[cut - 1:-1] - level[cut - s - 1:-s - 1]
-        Z = odd(net.forward(self.X[:-1], last=self.held_out)[0])
-        own, (z, state) = list(level[:cut]), net.forward(self.X[:-self.held_out], last=1)
+        changes = odd(net.forward(self.X[:-1], last=self.held_out)[0])
+        own, (Z, state) = list(level[:cut]), net.forward(self.X[:-self.held_out], last=1)
         for _ in range(self.held_out):
-            z = odd(z)
-            change = self.scale * float(z[0, 0, 0])
-            own.append(own[-s] + own[-1] - own[-s - 1] + change)  # (99)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
-            z, state = net.forward(z, state)
+            z = float(odd(Z)[0])
+            own.append(own[-s] + own[-1] - own[-s - 1] + self.scale * z)  # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
+            Z, state = net.forward(np.array([[[z, -z]]], np.float32), state)
         levels = {"truth": level[cut:], "last value": level[cut - 1:-1],
                   "last year's value": level[cut - s:-s], "last year times growth": rule,
-                  "net, free run": np.array(own[cut:]), "net, one step": rule + self.scale * Z[:, 0, 0]}
+                  "net, free run": np.array(own[cut:]), "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
 
     def in_words(self, L):
@@ -449,7 +417,7 @@ OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 def build(cell, task, args):
     """The net for the task, the same at every call."""
     rng = np.random.default_rng(args.seed)
-    net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Output(args.hidden, task.K, rng))
+    net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
     if isinstance(task, Adding):                        # all is memory: the gate that keeps (f, z) is open
         net.cell.b_ih[args.hidden:2 * args.hidden] = 1  # (Gers et al. 2000); the RNN has none
     return net
@@ -457,8 +425,8 @@ def build(cell, task, args):
 def evaluate(net, loss, task):
     """The mean loss over the held-out part."""
     total, count, state = 0.0, 0, None
-    for X, Y in task.windows(training=False):
-        Z, state = net.forward(X, state if task.carry else None, len(Y))
+    for X, Y, last in task.windows(training=False):
+        Z, state = net.forward(X, state if task.carry else None, last)
         total, count = total + loss.forward(Z, Y) * Y.size, count + Y.size
     return total / count
 
@@ -470,10 +438,10 @@ def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: No
     try:
         for epoch in range(1, epochs + 1):
             windows, losses, state, start = list(task.windows(training=True)), [], None, time.time()
-            for X, Y in windows:                        # truncated: the state goes on, no gradient back
+            for X, Y, last in windows:                  # truncated: the state goes on, no gradient back
                 optimizer.lr = lr * (1 - step / (epochs * len(windows)))  # (46)  η = η₀ (1 − t / T)
                 step += 1
-                Z, state = net.forward(X, state if task.carry else None, len(Y))
+                Z, state = net.forward(X, state if task.carry else None, last)
                 losses.append(loss.forward(Z, Y))
                 net.backward(loss.backward())
                 clip(net.dtheta, limit)
@@ -498,8 +466,8 @@ def sample(net, task, n, temperature, prime, rng):
     text, ids, state = prime, task.encode(prime), None
     for _ in range(n):
         Z, state = net.forward(task.one_hot(ids[:, None]), state, last=1)
-        z = Z[0, :, 0].astype(float)
-        P = np.exp((z - z.max()) / temperature)         # (100)  Pₖ ∝ exp(Zₖ / τ)
+        z = Z[:, 0].astype(float)
+        P = np.exp((z - z.max()) / temperature)         # (93)  Pₖ ∝ exp(Zₖ / τ)
         ids = rng.choice(len(P), 1, p=P / P.sum())
         text += task.classes[ids[0]]
     return text
@@ -509,11 +477,11 @@ def sample(net, task, n, temperature, prime, rng):
 
 def reach(net, task):
     """|∂L/∂h| of all steps of a held-out window, L the loss of its last, from there back; there 1."""
-    X, Y = next(iter(task.windows(training=False)))
+    X, Y, _ = next(iter(task.windows(training=False)))
     loss = task.Loss()
-    loss.forward(net.forward(X, last=1)[0], Y[-1:])
+    loss.forward(net.forward(X, last=1)[0], Y[..., -X.shape[2]:])
     net.backward(loss.backward())
-    norms = np.linalg.norm(net.dH, axis=(1, 2))[::-1]   # (101)  |∂L/∂hₜ| / |∂L/∂h_T|
+    norms = np.linalg.norm(net.dH, axis=(1, 2))[::-1]   # (94)  |∂L/∂hₜ| / |∂L/∂h_T|
     return norms / norms[0]
 
 def telling(net, task, place):
@@ -521,7 +489,7 @@ def telling(net, task, place):
     Returns their names, the states of those units (6, T) at `place`, and the characters there."""
     text, column, letter, known = task.text[1][:5000], 0, 0, []
     net.forward(task.one_hot(task.encode(text)[:, None]))
-    h = net.cell.H[1:, :-1, 0]
+    h = net.cell.H[1:, :, 0]
     for a in text:
         column, letter = (0 if a == "\n" else column + 1), (letter + 1 if a.isalpha() else 0)
         known.append((a.isupper(), column, letter, a in "aeiouAEIOU", a in " \n", a in ".,:;!?"))

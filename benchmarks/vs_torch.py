@@ -145,7 +145,7 @@ def rnn_steps(cell, side, steps=80, K=65, H=128, T=64, N=32, lr=0.01, limit=1.0)
     """Milliseconds of each training step of rnn.py's default text model, on characters drawn at random."""
     rng, milliseconds, state = np.random.default_rng(0), [], None
     characters, eye = rng.integers(0, K, (steps, T + 1, N)), np.eye(K, dtype=np.float32)
-    net, loss = rnn.Recurrent(rnn.CELLS[cell](K, H, rng), rnn.Output(H, K, rng)), rnn.SequenceCrossEntropy()
+    net, loss = rnn.Recurrent(rnn.CELLS[cell](K, H, rng), rnn.Linear(H, K, rng)), rnn.CrossEntropyLoss()
     net.cell.needs_dX, optimizer = False, rnn.Adam(net, lr)
     if side == "torch":
         import torch
@@ -158,7 +158,7 @@ def rnn_steps(cell, side, steps=80, K=65, H=128, T=64, N=32, lr=0.01, limit=1.0)
         start = time.perf_counter()
         if side == "numpy":
             Z, state = net.forward(eye[:, window[:-1]].transpose(1, 0, 2), state)
-            loss.forward(Z, window[1:])
+            loss.forward(Z, window[1:].ravel())
             net.backward(loss.backward())
             rnn.clip(net.dtheta, limit)
         else:
