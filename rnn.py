@@ -66,7 +66,7 @@ def sigmoid_in_place(a):
 
 class Cell(Layer):
     """A layer with a state. forward(X, state) takes a sequence X (T, D, N) and the state before it, a tuple
-    of arrays (H, N); it returns h of all steps, (T, H, N), and the state after them. backward(dH), given
+    of arrays (H, N), or 0; it returns h of all steps, (T, H, N), and the state after them. backward(dH), given
     ∂L/∂h of all steps from above, adds to it what comes back from later steps, and returns ∂L/∂X, ∂L/∂state.
     Each kind of cell has G gates, and does a `step` from A and U (G, H, N) to h, and a `step_back`."""
     params = "W_ih", "W_hh", "b_ih", "b_hh"             # (GH, D), (GH, H), (GH, 1), (GH, 1)
@@ -206,10 +206,9 @@ class Recurrent:
             setattr(layer, name, self.theta[start:end].reshape(shape))
             setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
 
-    def forward(self, X, state=None, last=None):
+    def forward(self, X, state=0, last=None):
         """Outputs Z (K, TN) of all T steps, or of the last few, side by side; and the state after them."""
-        zeros = np.zeros((self.cell.size, X.shape[2]), X.dtype)
-        H, state = self.cell.forward(X, state or (zeros,) * self.cell.states)
+        H, state = self.cell.forward(X, state)
         return self.output.forward(flat(H[-last:] if last else H)), state
 
     def backward(self, dZ):
@@ -424,9 +423,9 @@ def build(cell, task, args):
 
 def evaluate(net, loss, task):
     """The mean loss over the held-out part."""
-    total, count, state = 0.0, 0, None
+    total, count, state = 0.0, 0, 0
     for X, Y, last in task.windows(training=False):
-        Z, state = net.forward(X, state if task.carry else None, last)
+        Z, state = net.forward(X, state if task.carry else 0, last)
         total, count = total + loss.forward(Z, Y) * Y.size, count + Y.size
     return total / count
 
@@ -437,11 +436,11 @@ def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: No
     net.cell.needs_dX = False
     try:
         for epoch in range(1, epochs + 1):
-            windows, losses, state, start = list(task.windows(training=True)), [], None, time.time()
+            windows, losses, state, start = list(task.windows(training=True)), [], 0, time.time()
             for X, Y, last in windows:                  # truncated: the state goes on, no gradient back
                 optimizer.lr = lr * (1 - step / (epochs * len(windows)))  # (46)  η = η₀ (1 − t / T)
                 step += 1
-                Z, state = net.forward(X, state if task.carry else None, last)
+                Z, state = net.forward(X, state if task.carry else 0, last)
                 losses.append(loss.forward(Z, Y))
                 net.backward(loss.backward())
                 clip(net.dtheta, limit)
@@ -463,7 +462,7 @@ def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: No
 
 def sample(net, task, n, temperature, prime, rng):
     """`prime` and n characters that the net writes after it; at a low temperature the likeliest ones."""
-    text, ids, state = prime, task.encode(prime), None
+    text, ids, state = prime, task.encode(prime), 0
     for _ in range(n):
         Z, state = net.forward(task.one_hot(ids[:, None]), state, last=1)
         z = Z[:, 0].astype(float)

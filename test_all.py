@@ -387,7 +387,7 @@ class Test_rnn(Test):
             return 1 / (1 + np.exp(-z))
 
         for name in rnn.CELLS:
-            net, X, parts, state = recurrent(name), rng.standard_normal((6, 3, 2)), [], None
+            net, X, parts, state = recurrent(name), rng.standard_normal((6, 3, 2)), [], 0
             for window in X[:3], X[3:4], X[4:]:
                 Z, state = net.forward(window, state)
                 parts.append(Z.reshape(2, -1, 2))

@@ -143,7 +143,7 @@ def one_side(script, side, epochs):
 
 def rnn_steps(cell, side, steps=80, K=65, H=128, T=64, N=32, lr=0.01, limit=1.0):
     """Milliseconds of each training step of rnn.py's default text model, on characters drawn at random."""
-    rng, milliseconds, state = np.random.default_rng(0), [], None
+    rng, milliseconds, state = np.random.default_rng(0), [], 0 if side == "numpy" else None
     characters, eye = rng.integers(0, K, (steps, T + 1, N)), np.eye(K, dtype=np.float32)
     net, loss = rnn.Recurrent(rnn.CELLS[cell](K, H, rng), rnn.Linear(H, K, rng)), rnn.CrossEntropyLoss()
     net.cell.needs_dX, optimizer = False, rnn.Adam(net, lr)
