@@ -514,7 +514,8 @@ def plot_curves(loss, score, history, name):
     """Curves of train and test in two panels, from rows (train loss, train score, test loss, test score)."""
     for ax, column, title in (loss, 0, "loss"), (score, 1, name):
         for offset, label in (0, "train"), (2, "test"):
-            ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label)
+            ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
+                    marker="." if len(history) < 30 else "")        # or a single epoch would not be seen
         ax.set(title=title, xlabel="epoch")
         ax.locator_params(axis="x", integer=True)
         ax.legend()

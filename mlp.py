@@ -38,7 +38,8 @@ from datasets import UserError, batch_last, minibatches
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input."""
+    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input. What
+    goes out has the dtype of what comes in: float32 to train, float64 to check gradients."""
     params = ()
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # Dropout stands aside when the net predicts
@@ -66,8 +67,8 @@ class Linear(Layer):
 
 class Sigmoid(Layer):
     """Squashes to (0, 1)."""
-    def forward(self, Z):                               # (18)  A = 1 / (1 + e⁻ᶻ) = ½ (1 + tanh ½Z)
-        self.A = 0.5 * (1 + np.tanh(0.5 * Z))           # tanh saturates where exp would overflow
+    def forward(self, Z):                               # tanh saturates where exp would overflow
+        self.A = 0.5 * (1 + np.tanh(0.5 * Z))           # (18)  A = 1 / (1 + e⁻ᶻ) = ½ (1 + tanh ½Z)
         return self.A
 
     def backward(self, dA):
@@ -236,14 +237,14 @@ class Adam(Optimizer):
 
 # --- Training -------------------------------------------------------------------------------------------
 
-ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid}
+ACTIVATIONS = {"relu": (ReLU, "he"), "tanh": (Tanh, "xavier"), "sigmoid": (Sigmoid, "xavier")}
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 def build(data, args, rng):
     """The net for the data, its loss and its optimizer, as the options want them."""
-    layers, D, init = [], data.X_train.shape[1], "he" if args.activation == "relu" else "xavier"
+    layers, D, (Activation, init) = [], data.X_train.shape[1], ACTIVATIONS[args.activation]
     for width in args.hidden:
-        layers += [Linear(D, width, rng, init), ACTIVATIONS[args.activation]()]
+        layers += [Linear(D, width, rng, init), Activation()]
         layers += [Dropout(args.dropout, rng)] if args.dropout else []
         D = width
     if not data.classes:                                # a regression

@@ -48,7 +48,8 @@ from datasets import UserError
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input."""
+    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input. What
+    goes out has the dtype of what comes in: float32 to train, float64 to check gradients."""
     params = ()
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # Dropout stands aside when the net predicts
@@ -508,7 +509,8 @@ def plot(runs, fresh, task, path, show):
             ax["G"].semilogy(reach(runs[cell]["net"], task), color=color, label=f"{cell.upper()}, trained")
             for column, line, part in (0, "--", "train"), (1, "-", "test"):
                 L = [row[column] for row in runs[cell]["history"]]
-                ax["C"].plot(range(1, len(L) + 1), L, line, color=color, label=f"{cell.upper()}, {part}")
+                ax["C"].plot(range(1, len(L) + 1), L, line, color=color, label=f"{cell.upper()}, {part}",
+                             marker="." if len(L) < 30 else "")
     ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
     ax["G"].set(title="how far back the gradient reaches", xlabel="steps back", ylabel="|dL/dh|, now = 1",
                 xlim=(0, min(100, len(ax["G"].lines[0].get_xdata()) - 1)), ylim=(1e-8, 10))

@@ -186,7 +186,7 @@ class Test_mlp(Test):
             self.close(layer.forward(X), right)
             self.check_gradients(lambda: layer.forward(X), lambda dA: [layer.backward(dA)], X)
         rewound = mock.Mock(random=lambda *args: np.random.default_rng(3).random(*args))    # always one mask
-        for layer in *(activation() for activation in mlp.ACTIVATIONS.values()), mlp.Dropout(0.4, rewound):
+        for layer in *(activation() for activation, _ in mlp.ACTIVATIONS.values()), mlp.Dropout(0.4, rewound):
             net = double(mlp.Linear(5, 7, rng), layer, mlp.Linear(7, 6, rng), mlp.Tanh(),
                          mlp.Linear(6, 3, rng))
             self.check_net(net, rng.standard_normal((5, 4)), training=True)

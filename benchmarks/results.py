@@ -14,12 +14,42 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = range(5)
 
-COMMANDS = ["perceptron.py", "perceptron.py --rule rosenblatt", "perceptron.py --dataset mnist --classes 3 8",
-            "perceptron.py --dataset cats-dogs", "mlp.py --dataset spirals", "mlp.py --dataset iris",
-            "mlp.py --dataset sine", "mlp.py --dataset digits", "mlp.py", "cnn.py --dataset digits", "cnn.py",
-            "rnn.py --dataset airline", "rnn.py --dataset python-docs", "rnn.py",
-            "autoencoder.py --dataset digits", "autoencoder.py", "autoencoder.py --latent 2",
-            "autoencoder.py --conv"]
+COMMANDS = """
+perceptron.py
+perceptron.py --rule rosenblatt
+perceptron.py --dataset iris
+perceptron.py --dataset xor
+perceptron.py --dataset circles
+perceptron.py --dataset mnist --classes 3 8
+perceptron.py --dataset cats-dogs
+mlp.py --dataset xor
+mlp.py --dataset circles
+mlp.py --dataset moons
+mlp.py --dataset spirals
+mlp.py --dataset iris
+mlp.py --dataset sine
+mlp.py --dataset digits
+mlp.py --dataset cats-dogs
+mlp.py
+cnn.py --dataset digits
+cnn.py --dataset cats-dogs
+cnn.py
+rnn.py --dataset airline
+rnn.py --dataset sine
+rnn.py --dataset adding --cell rnn
+rnn.py --dataset adding --cell lstm
+rnn.py --dataset adding --cell gru
+rnn.py --dataset python-docs
+rnn.py --cell rnn
+rnn.py --cell gru
+rnn.py
+autoencoder.py --dataset digits
+autoencoder.py --dataset cats-dogs
+autoencoder.py
+autoencoder.py --latent 2
+autoencoder.py --conv
+autoencoder.py --mask 0.5 --labels 100
+""".strip().splitlines()
 
 def reached(command, seed):
     """The result of a run, its unit, and the seconds that it says it took."""
@@ -29,9 +59,10 @@ def reached(command, seed):
                               "--figure", f"{folder}/figure.png"], text=True, check=True,
                              stdout=subprocess.PIPE, env={**os.environ, "MPLBACKEND": "Agg"}).stdout
     line = re.search(r"^test .* after (\d+) s", out, re.MULTILINE)
-    rmse = re.search(r"net, one step +RMSE ([\d.]+)", out)          # of a series, in its own unit
-    if rmse:
-        return float(rmse[1]), "RMSE one step ahead", int(line[1])
+    for pattern, unit in ((r"net, one step +RMSE ([\d.]+)", "RMSE one step ahead"),
+                          (r"100 labels.* codes ([\d.]+) %", "% of test pictures, from codes and 100 labels")):
+        if special := re.search(pattern, out):
+            return float(special[1]), unit, int(line[1])
     words, value, unit = re.match(r"test (.*?)([\d.]+)( %| nats per character| per pixel|)(?= |$)",
                                   line[0]).groups()
     return float(value), f"{words.strip()}{unit}", int(line[1])
