@@ -43,11 +43,11 @@ from datasets import UserError, batch_last, minibatches
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input. What
+    each parameter `W` named in `params` (the net makes these arrays), and returns ∂L/∂X of the input. What
     goes out has the dtype of what comes in: float32 to train, float64 to check gradients."""
     params = ()
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
-    only_training = False   # Dropout stands aside when the net predicts
+    only_training = False   # True: stands aside when the net predicts, as Dropout does
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to

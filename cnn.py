@@ -52,11 +52,11 @@ def places(side, kernel, stride, padding=0):
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input. What
+    each parameter `W` named in `params` (the net makes these arrays), and returns ∂L/∂X of the input. What
     goes out has the dtype of what comes in: float32 to train, float64 to check gradients."""
     params = ()
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
-    only_training = False   # Dropout stands aside when the net predicts
+    only_training = False   # True: stands aside when the net predicts, as Dropout does
 
 def unroll(X, kernel, s, p):
     """What kernels see of X (C, H, W, N) for each row of their places: windows (H', kH C kW, W' N)."""

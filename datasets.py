@@ -355,8 +355,11 @@ def load_series(name, column=None, seed=0):
     if name == "sine":
         noise = np.random.default_rng([seed, 1]).standard_normal(300)
         return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
-    with open(name, encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    try:
+        with open(name, encoding="utf-8", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not a text in UTF-8") from None
     if not header or column and column not in header:
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header)}")
     k, values = header.index(column) if column else len(header) - 1, []

@@ -48,11 +48,11 @@ from datasets import UserError
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` named in `params` (Sequential makes these arrays), and returns ∂L/∂X of the input. What
+    each parameter `W` named in `params` (the net makes these arrays), and returns ∂L/∂X of the input. What
     goes out has the dtype of what comes in: float32 to train, float64 to check gradients."""
     params = ()
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
-    only_training = False   # Dropout stands aside when the net predicts
+    only_training = False   # True: stands aside when the net predicts, as Dropout does
 
 def flat(X):
     """All steps side by side, (T, D, N) to (D, TN): a sum over steps and examples becomes one product."""
@@ -69,10 +69,12 @@ class Cell(Layer):
     """A layer with a state. forward(X, state) takes a sequence X (T, D, N) and the state before it, a tuple
     of arrays (H, N), or 0; it returns h of all steps (T, H, N) and the state after them. backward(dH), given
     ∂L/∂h of all steps from above, adds to it what comes back from later steps, and returns ∂L/∂X, ∂L/∂state.
-    Each kind of cell has G gates, and does a `step` from A and U (G, H, N) to h, and a `step_back`."""
+    Each kind of cell has G gates and two methods. `step` makes h of A and U (G, H, N); it may turn A into the
+    gates, in place, and leave more in `kept`. `step_back` gets these and ∂L/∂h, fills dA and, unless
+    `only_sum`, dU; and returns what reaches the h before by other ways than U."""
     params = "W_ih", "W_hh", "b_ih", "b_hh"             # (GH, D), (GH, H), (GH, 1), (GH, 1)
     states = 1                                          # arrays in the state
-    only_sum = True                                     # a step sees but a = A + U: then dU is dA
+    only_sum = True                                     # a step uses A and U only as A + U: then dU is dA
 
     def __init__(self, D, H, rng):
         self.size = H
@@ -88,22 +90,21 @@ class Cell(Layer):
         self.gates = A.reshape(T, self.G, self.size, N)
         history = np.empty((self.states, T + 1, self.size, N), X.dtype)
         history[:, 0] = state
-        self.H, self.C = history[0], history[-1]        # h and, in the LSTM, c
-        self.kept = np.empty_like(self.H[1:])           # what else `step` keeps for `step_back`
+        self.H, self.C = history[0], history[-1]        # H[t] is hₜ₋₁, H[t + 1] is hₜ; C: the LSTM's c
+        self.kept = np.empty_like(self.H[1:])
         for t in range(T):
-            U = self.W_hh @ self.H[t]
-            U += b_hh                                   # (59)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
+            U = self.W_hh @ self.H[t] + b_hh            # (59)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
             self.H[t + 1] = self.step(t, self.gates[t], U.reshape(self.G, self.size, N))
         return self.H[1:], tuple(history[:, -1])
 
     def backward(self, dH):
-        (T, H, N), W_T, back, self.dc = dH.shape, self.W_hh.T.copy(), 0, 0
+        (T, _, N), back, self.dc = dH.shape, 0, 0       # no step is later than the last
         dA = np.empty_like(self.gates)
         dU = dA if self.only_sum else np.empty_like(dA)
         for t in reversed(range(T)):
             dH[t] += back                               # (60)  ∂L/∂hₜ = from above + from step t + 1
             direct = self.step_back(t, self.gates[t], dH[t], dA[t], dU[t])
-            back = W_T @ dU[t].reshape(-1, N)           # (61)  from step t: W_hhᵀ ∂L/∂Uₜ
+            back = self.W_hh.T @ dU[t].reshape(-1, N)   # (61)  from step t: W_hhᵀ ∂L/∂Uₜ
             back += direct
         dA, dU = (a.reshape(T, -1, N) for a in (dA, dU))
         dA_, ones = flat(dA), np.ones((T * N, 1), dA.dtype)         # a product sums faster than sum()
@@ -137,8 +138,7 @@ class LSTM(Cell):
         sigmoid_in_place(A[:2])
         sigmoid_in_place(o)                             # (70)  i, f, o = σ(a_i), σ(a_f), σ(a_o)
         self.C[t + 1] = f * self.C[t] + i * g           # (71)  cₜ = f cₜ₋₁ + i g             (H, N)
-        tanhc = np.tanh(self.C[t + 1], out=self.kept[t])
-        return o * tanhc                                # (72)  hₜ = o tanh cₜ               (H, N)
+        return o * np.tanh(self.C[t + 1], out=self.kept[t])  # (72)  hₜ = o tanh cₜ               (H, N)
 
     def step_back(self, t, gates, dh, dA, dU):
         (i, f, g, o), (di, df, dg, do), tanhc = gates, dA, self.kept[t]
@@ -207,10 +207,10 @@ class Recurrent:
             setattr(layer, name, self.theta[start:end].reshape(shape))
             setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
 
-    def forward(self, X, state=0, last=None):
-        """Outputs Z (K, TN) of all T steps, or of the last few, side by side; and the state after them."""
+    def forward(self, X, state=0, last=0):
+        """Outputs Z (K, TN) of all T steps, or of the `last` few, side by side; and the state after them."""
         H, state = self.cell.forward(X, state)
-        return self.output.forward(flat(H[-last:] if last else H)), state
+        return self.output.forward(flat(H[-last:])), state      # H[-0:] is all of H
 
     def backward(self, dZ):
         """∂L/∂X and ∂L/∂state, from ∂L/∂Z of the last forward. Leaves ∂L/∂h of all steps in dH."""
@@ -221,13 +221,13 @@ class Recurrent:
 
     def state_dict(self):
         """The parameters (views), named and shaped as in PyTorch."""
-        cell = [getattr(self.cell, name) for name in self.cell.params]
-        return {"cell.weight_ih_l0": cell[0], "cell.weight_hh_l0": cell[1],
-                "cell.bias_ih_l0": cell[2][:, 0], "cell.bias_hh_l0": cell[3][:, 0],
-                "output.weight": self.output.W, "output.bias": self.output.b[:, 0]}
+        cell, output = self.cell, self.output
+        return {"cell.weight_ih_l0": cell.W_ih, "cell.weight_hh_l0": cell.W_hh,
+                "cell.bias_ih_l0": cell.b_ih[:, 0], "cell.bias_hh_l0": cell.b_hh[:, 0],
+                "output.weight": output.W, "output.bias": output.b[:, 0]}
 
 
-# --- Losses and optimizers, as in mlp.py ----------------------------------------------------------------
+# --- Losses and optimizers as in mlp.py, and clipping ---------------------------------------------------
 
 class MSELoss:
     """Mean squared error of Z against targets Y, both (K, N)."""
@@ -300,7 +300,7 @@ def clip(gradient, limit):
     return norm
 
 
-# --- Tasks: windows() yields inputs X (T, D, N), targets Y (..., T'N), and T' where T' < T, else None -------
+# --- Tasks: windows() yields inputs X (T, D, N), targets Y (..., T'N) of the last T' steps, and T' (0: T) ---
 
 class Text:
     """Guess the next character from all before it; the last tenth of the text is held out. N readers start at
@@ -311,7 +311,7 @@ class Text:
         self.name, self.N, self.T, self.classes = name, N, T, sorted(set(text))
         self.D = self.K = len(self.classes)
         cut = len(text) * 9 // 10
-        self.text = text[:cut], text[cut:]
+        self.text, self.steps = (text[:cut], text[cut:]), math.ceil((cut // N - 1) / T)
         if cut < N * (T + 1) or len(text) - cut < T + 1:
             raise UserError(f"{name} has {len(text):,} characters: too few for {N} readers of windows of {T}")
 
@@ -333,7 +333,7 @@ class Text:
         streams = ids[:len(ids) // N * N].reshape(N, -1).T
         for t in range(0, len(streams) - 1, self.T):
             window = streams[t:t + self.T + 1]
-            yield self.one_hot(window[:-1]), window[1:].ravel(), None
+            yield self.one_hot(window[:-1]), window[1:].ravel(), 0
 
     def in_words(self, L):
         return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {math.exp(L):.1f})"
@@ -341,7 +341,7 @@ class Text:
 class Adding:
     """Add up two of T numbers: those that a second input marks, one in either half (Hochreiter & Schmidhuber
     1997). A net that forgets can but answer 1, always: the variance of the sum, 1/6, is then its error."""
-    carry, Loss, D, K, name = False, MSELoss, 2, 1, "adding"
+    carry, Loss, D, K, name, steps = False, MSELoss, 2, 1, "adding", 100
 
     def __init__(self, N, T, rng):
         self.N, self.T, self.rng = N, T, rng
@@ -355,7 +355,7 @@ class Adding:
         return X, (X[:, :1] * X[:, 1:]).sum(axis=0), 1
 
     def windows(self, training):
-        return [self.draw() for _ in range(100)] if training else self.held_out
+        return (self.draw() for _ in range(self.steps)) if training else self.held_out
 
     def in_words(self, L):
         return f"mean squared error {L:.4f} (without memory 0.1667)"
@@ -364,7 +364,7 @@ class Series:
     """Forecast a series, of which the last third is held out. The net sees how the growth over a season (of
     logarithms, where all values are positive) changes from step to step, and guesses the next change. It is
     given the series and its mirror image: that up and down are alike keeps a free run from drifting."""
-    carry, Loss, D, K = False, MSELoss, 1, 1
+    carry, Loss, D, K, steps = False, MSELoss, 1, 1, 1
 
     def __init__(self, name, values, season):
         self.name, self.values, self.season = name, np.array(values, float), season
@@ -373,8 +373,7 @@ class Series:
             raise UserError(f"{name} has {len(values)} values: too few for a season of {season}")
         positive = self.values.min() > 0
         self.unbend, self.level = (np.exp, np.log(self.values)) if positive else (np.asarray, self.values)
-        level = self.level
-        growth = level[season:] - level[:-season]       # (89)  gₜ = ln yₜ − ln yₜ₋ₛ
+        growth = self.level[season:] - self.level[:-season]  # (89)  gₜ = ln yₜ − ln yₜ₋ₛ
         change = np.diff(growth)                        # (90)  xₜ = gₜ − gₜ₋₁
         self.held_out = len(values) - self.cut
         self.scale = change[:-self.held_out].std() or 1.0
@@ -382,8 +381,8 @@ class Series:
 
     def windows(self, training):
         X = self.X[:-self.held_out] if training else self.X
-        last = None if training else self.held_out
-        yield X[:-1], flat(X[-last:] if last else X[1:]), last
+        last = 0 if training else self.held_out
+        yield X[:-1], flat(X[1:][-last:]), last
 
     def forecasts(self, net):
         """Held-out values by name: the truth; the net's, of the next step, and of all from its own forecasts
@@ -419,7 +418,7 @@ def build(cell, task, args):
     rng = np.random.default_rng(args.seed)
     net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
     if isinstance(task, Adding):                        # all is memory: the gate that keeps (f, z) is open
-        net.cell.b_ih[args.hidden:2 * args.hidden] = 1  # (Gers et al. 2000); the RNN has none
+        net.cell.b_ih[args.hidden:2 * args.hidden] = 1  # (Gers et al. 2000): block 1, which the RNN has not
     return net
 
 def evaluate(net, loss, task):
@@ -437,9 +436,9 @@ def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: No
     net.cell.needs_dX = False
     try:
         for epoch in range(1, epochs + 1):
-            windows, losses, state, start = list(task.windows(training=True)), [], 0, time.time()
-            for X, Y, last in windows:                  # truncated: the state goes on, no gradient back
-                optimizer.lr = lr * (1 - step / (epochs * len(windows)))  # (46)  η = η₀ (1 − t / T)
+            losses, state, start = [], 0, time.time()
+            for X, Y, last in task.windows(training=True):  # truncated: the state goes on, no gradient back
+                optimizer.lr = lr * (1 - step / (epochs * task.steps))  # (46)  η = η₀ (1 − t / T)
                 step += 1
                 Z, state = net.forward(X, state if task.carry else 0, last)
                 losses.append(loss.forward(Z, Y))
@@ -449,8 +448,8 @@ def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: No
                 if not math.isfinite(losses[-1]):
                     raise UserError(f"the loss is {losses[-1]} in step {step}: "
                                     f"try a lower --lr than {lr:g}")
-                if len(windows) > 1:
-                    datasets.bar(f"epoch {epoch}/{epochs}", len(losses), len(windows), start)
+                if task.steps > 1:
+                    datasets.bar(f"epoch {epoch}/{epochs}", len(losses), task.steps, start)
             datasets.bar()
             history.append((float(np.mean(losses)), evaluate(net, loss, task)))
             if epoch % math.ceil(epochs / 20) == 0:
@@ -484,9 +483,9 @@ def reach(net, task):
     norms = np.linalg.norm(net.dH, axis=(1, 2))[::-1]   # (94)  |∂L/∂hₜ| / |∂L/∂h_T|
     return norms / norms[0]
 
-def telling(net, task, place):
+def telling(net, task):
     """Of six things that a reader knows, the unit that follows each best, by correlation over held-out text.
-    Returns their names, the states of those units (6, T) at `place`, and the characters there."""
+    Returns their names, the states of those units (6, T) over the last T characters, and these."""
     text, column, letter, known = task.text[1][:5000], 0, 0, []
     net.forward(task.one_hot(task.encode(text)[:, None]))
     h = net.cell.H[1:, :, 0]
@@ -497,9 +496,9 @@ def telling(net, task, place):
     r = x.T @ y / len(text)
     names, units = "capital,place in line,place in word,vowel,space,punctuation", np.abs(r).argmax(axis=1)
     labels = [f"{name} ({r[k, units[k]]:+.2f})" for k, name in enumerate(names.split(","))]
-    return labels, h[place, units].T, text[place]
+    return labels, h[-90:, units].T, text[-90:]
 
-def plot(runs, fresh, task, path, show):
+def plot(runs, fresh, net, task, path, show):
     """The curves; how far the gradient reaches back; what some units follow, or the forecasts."""
     wide = isinstance(task, (Text, Series))
     fig, ax = datasets.figure("CG;BB" if wide else "CG", 13, 8 if wide else 4.5)
@@ -517,9 +516,8 @@ def plot(runs, fresh, task, path, show):
     ax["C"].locator_params(axis="x", integer=True)
     ax["C"].legend()
     ax["G"].legend(fontsize=8)
-    net = list(runs.values())[-1]["net"]
     if isinstance(task, Text):
-        labels, states, passage = telling(net, task, slice(*np.clip((200, 290), 0, len(task.text[1]))))
+        labels, states, passage = telling(net, task)
         image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
         ax["B"].set_yticks(range(len(labels)), labels)
         ax["B"].set_xticks(range(len(passage)), [a.replace("\n", "\\n") for a in passage], family="monospace")
@@ -573,21 +571,22 @@ def main(argv=None):
     option("--cell", choices=CELLS, default="lstm", help="rnn forgets soon, lstm and gru have gates")
     option("--compare", action="store_true", help="train all three cells on the same budget")
     option("--hidden", type=number(int, 1), metavar="UNITS", help="size of the state")
-    option("--window", type=number(int, 2), metavar="STEPS", help="how far gradients go back; costs memory")
+    option("--window", type=number(int, 2), metavar="STEPS", help="how far gradients go back, and it costs")
     option("--clip", type=number(float, 1e-9), default=1, metavar="NORM", help="the longest gradient allowed")
     option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
     option("--weight-decay", type=number(float, 0), metavar="L", help="pull all parameters to zero")
     option("--sample", type=number(int, 0), default=200, metavar="N", help="characters to write at the end")
     option("--temperature", type=number(float, 1e-9), default=0.8, metavar="T", help="low: dull, high: wild")
-    option("--prime", default="\n", metavar="TEXT", help="what the sample goes on from")
+    option("--prime", metavar="TEXT", help="what the sample goes on from (a line break)")
     option("--column", metavar="NAME", help="column of the .csv (the last one)")
     option("--season", type=number(int, 1), metavar="STEPS", help="steps per season of a series (12)")
     args = parser.parse_args(argv)
 
     rng = np.random.default_rng(args.seed)
     task = choose_task(args, rng)
-    text, prime = isinstance(task, Text), args.prime or "\n"
+    text = isinstance(task, Text)
     if text:
+        prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
         task.encode(prime)                              # complain of strange characters now, not later
 
     def show_sample():
@@ -624,7 +623,7 @@ def main(argv=None):
         print(f"--- a sample at temperature {args.temperature:g}\n{result['sample']}\n---")
     if args.save:
         np.savez(args.save, **result["net"].state_dict())
-    plot(runs, fresh, task, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
+    plot(runs, fresh, result["net"], task, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
     return {**result, "runs": runs}
 
 

@@ -370,7 +370,7 @@ def recurrent(name, D=3, H=4, K=2):
 
 class Test_rnn(Test):
     def test_gradients(self):
-        for name, (T, N), last in itertools.product(rnn.CELLS, ((1, 1), (2, 3), (5, 2)), (None, 1)):
+        for name, (T, N), last in itertools.product(rnn.CELLS, ((1, 1), (2, 3), (5, 2)), (0, 1)):
             net, X = recurrent(name), rng.standard_normal((T, 3, N))
             state = tuple(rng.standard_normal((4, N)) for _ in range(net.cell.states))
 
@@ -937,7 +937,7 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "pictures mlp.py iris": "cnn --dataset iris",
     "blank.png blank": "cnn --channels 4 8 --load @cnn.npz --predict @blank.png",
     "words.txt not a picture": "cnn --channels 4 8 --load @cnn.npz --predict @words.txt",
-    "latin.txt UTF-8": "rnn --dataset @latin.txt",
+    "latin UTF-8": "rnn --dataset @latin.txt, rnn --dataset @latin.csv",
     "never has character 'X'": "rnn --dataset @book.txt --prime X",
     "too few": "rnn --dataset @empty.txt, rnn --dataset @words.txt, rnn --dataset @few.csv --column b",
     "line 3": "rnn --dataset @gap.csv --column b, rnn --dataset @word.csv --column b",
@@ -983,6 +983,7 @@ class TestCommandLine(Test):
 
     def test_mistakes_end_in_one_line(self):
         texts = {"empty.txt": "", "words.txt": "words", "book.txt": FOX * 60, "latin.txt": "\xe9",
+                 "latin.csv": "\xe9",
                  "gap.csv": "a,b\n1,2\n3,\n", "word.csv": "a,b\n1,2\n1,no\n", "few.csv": "b\n1\n2\n"}
         for name, text in texts.items():
             (self.folder / name).write_text(text, encoding="latin-1")
