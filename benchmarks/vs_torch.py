@@ -28,6 +28,7 @@ import autoencoder
 import cnn
 import datasets
 import mlp
+import perceptron
 import rnn
 
 
@@ -113,9 +114,40 @@ def default_run(script, *argv):
     datasets.fill_in(args, autoencoder.CONV if "--conv" in argv else script.USUAL)
     return script.build(data, args, np.random.default_rng(0)), data, args
 
+def train_neuron(side, epochs):
+    """perceptron.py's default run. Returns when the training began, and the test accuracy."""
+    data, _ = perceptron.two_classes(datasets.load("blobs"), None)
+    if side == "numpy":
+        neuron, start = perceptron.Perceptron(2), time.perf_counter()
+        perceptron.train(neuron, data, epochs, len(data.X_train), 0.5, np.random.default_rng(0))
+        return start, perceptron.evaluate(neuron, data.X_test, data.y_test)[1]
+    import torch
+    torch.set_num_threads(2)
+    X, y, X_test, y_test = (torch.tensor(a, dtype=torch.float32) for a in data[1:5])
+    model, criterion = torch.nn.Linear(2, 1), torch.nn.BCEWithLogitsLoss()
+    torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
+    optimizer, start = torch.optim.SGD(model.parameters(), 0.5), time.perf_counter()
+    for _ in range(epochs):
+        rows = torch.randperm(len(X))
+        L = criterion(model(X[rows]), y[rows])
+        optimizer.zero_grad()
+        L.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for inputs, targets in (X, y), (X_test, y_test):
+                z = model(inputs)
+                score = criterion(z, targets).item(), ((z > 0) == targets).float().mean().item()
+    return start, score[1]
+
 def one_side(script, side, epochs):
     """Train for some epochs; print seconds per epoch, test score and peak memory as JSON."""
     import resource
+    if script == "perceptron":
+        epochs *= 100                                   # of a few milliseconds
+        start, score = train_neuron(side, epochs)
+        print(json.dumps({"seconds": (time.perf_counter() - start) / epochs, "score": score, "peak":
+                          resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        return
     if script in rnn.CELLS:
         print(json.dumps({"seconds": statistics.median(rnn_steps(script, side)[10:]) / 1000, "peak":
                           resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
@@ -202,7 +234,7 @@ def growth():
 
 # --- The comparison -------------------------------------------------------------------------------------
 
-SCRIPTS = {"mlp": (mlp,), "cnn": (cnn,), "autoencoder": (autoencoder,),
+SCRIPTS = {"perceptron": "perceptron", "mlp": (mlp,), "cnn": (cnn,), "autoencoder": (autoencoder,),
            "autoencoder-conv": (autoencoder, "--conv"), "rnn": "rnn", "lstm": "lstm", "gru": "gru"}     # cells
 
 def main(argv=None):
@@ -232,8 +264,8 @@ def main(argv=None):
             if "score" in m:
                 score = (f"error {m['score']:.4f} per pixel" if "auto" in script else
                          f"accuracy {100 * m['score']:.2f} %")
-                print(f"    {side}  {m['seconds']:6.2f} s per epoch   peak {m['peak']:5.0f} MB   "
-                      f"test {score} after {args.epochs} epochs")
+                print(f"    {side}  {m['seconds']:6.3g} s per epoch   peak {m['peak']:5.0f} MB   "
+                      f"test {score} after {args.epochs * (100 if script == 'perceptron' else 1)} epochs")
             else:
                 print(f"    {side}  {1000 * m['seconds']:6.2f} ms per step   peak {m['peak']:5.0f} MB")
 

@@ -2,10 +2,10 @@
 
     python benchmarks/ways.py
 
-Prints for the default nets of mlp.py and cnn.py and the cells of rnn.py how many floating-point
-operations of products a step needs, how long it takes, and which share of the machine's best rate of
-float32 products that is (measured here, with the same threads). The batch-first step does the same sums,
-with images (N, C, H, W), im2col and col2im, and Adam one parameter after the other; the two take turns.
+Prints for the default nets of the scripts how long a step takes, and which share of the machine's best
+rate of float32 products (measured here, with the same threads) its products reach. The batch-first step does
+the same sums, with images (N, C, H, W), im2col and col2im, sequences (N, T, D), all products step by step,
+and Adam one parameter after the other; the two take turns.
 """
 import math
 import statistics
@@ -17,9 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+import autoencoder
 import cnn
 import datasets
 import mlp
+import rnn
 import vs_torch
 
 rng = np.random.default_rng(0)
@@ -47,12 +49,33 @@ class Bend:
     def backward(self, dA):
         return dA * self.positive
 
-class Columns:
-    """im2col: the pixels under each window as a row; and back: col2im."""
-    def __init__(self, kernel, stride):
-        self.kernel, self.stride = kernel, stride
+class Squash:
+    def forward(self, Z):
+        self.A = 1 / (1 + np.exp(-Z))
+        return self.A
+
+    def backward(self, dA):
+        return dA * self.A * (1 - self.A)
+
+class Reshape:
+    def __init__(self, *shape):
+        self.to = shape
 
     def forward(self, X):
+        self.shape = X.shape
+        return X.reshape(-1, *self.to)
+
+    def backward(self, dA):
+        return dA.reshape(self.shape)
+
+class Columns:
+    """im2col: the pixels under each window as a row; and back: col2im."""
+    def __init__(self, kernel, stride, padding=0):
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+
+    def forward(self, X):
+        p = self.padding
+        X = np.pad(X, ((0, 0), (0, 0), (p, p), (p, p)))
         (N, C, H, W), (kH, kW), s = X.shape, self.kernel, self.stride
         self.shape, self.out = X.shape, ((H - kH) // s + 1, (W - kW) // s + 1)
         OH, OW = self.out
@@ -69,12 +92,13 @@ class Columns:
         for i in range(kH):
             for j in range(kW):
                 dX[:, :, i:i + s * OH:s, j:j + s * OW:s] += dcolumns[:, :, i, j]
-        return dX
+        p = self.padding
+        return dX[:, :, p:-p, p:-p] if p else dX
 
 class Convolve:
-    def __init__(self, W, b):
-        self.columns, self.shape = Columns(W.shape[2:], 1), W.shape
-        self.params = [W.reshape(len(W), -1).T.copy(), b[:, 0].copy()]
+    def __init__(self, layer):
+        self.columns, self.shape = Columns(layer.kernel, layer.stride, layer.padding), layer.W.shape
+        self.params = [layer.W.reshape(len(layer.W), -1).T.copy(), layer.b[:, 0].copy()]
 
     def forward(self, X):
         self.rows = self.columns.forward(X)
@@ -85,6 +109,25 @@ class Convolve:
         dZ = dZ.transpose(0, 2, 3, 1).reshape(-1, self.shape[0])
         self.grads = [self.rows.T @ dZ, dZ.sum(axis=0)]
         return self.columns.backward(dZ @ self.params[0].T)
+
+class Transposed:
+    """A convolution turned round: col2im forward, im2col backward."""
+    def __init__(self, layer):
+        self.layer, self.columns = layer, Columns(layer.kernel, layer.stride, layer.padding)
+        self.params = [layer.W.reshape(len(layer.W), -1).copy(), layer.b[:, 0].copy()]
+
+    def forward(self, X):
+        N, C, H, W = X.shape
+        s, p, (kH, kW) = self.layer.stride, self.layer.padding, self.layer.kernel
+        self.rows, self.small = X.transpose(0, 2, 3, 1).reshape(-1, C), (N, H, W, C)
+        self.columns.out = H, W
+        self.columns.shape = N, self.layer.W.shape[1], s * (H - 1) + kH, s * (W - 1) + kW
+        return self.columns.backward(self.rows @ self.params[0]) + self.params[1][:, None, None]
+
+    def backward(self, dZ):
+        dcolumns = self.columns.forward(dZ)
+        self.grads = [self.rows.T @ dcolumns, dZ.sum(axis=(0, 2, 3))]
+        return (dcolumns @ self.params[0].T).reshape(self.small).transpose(0, 3, 1, 2)
 
 class Pool:
     def __init__(self, side):
@@ -100,21 +143,60 @@ class Pool:
         drows[np.arange(len(drows)), self.first] = dA.transpose(0, 2, 3, 1).ravel()
         return self.columns.backward(drows)
 
+class Remember:
+    """The LSTM, one step after the other."""
+    def __init__(self, cell):
+        self.params = [cell.W_ih.T.copy(), cell.W_hh.T.copy(), (cell.b_ih + cell.b_hh)[:, 0]]
+
+    def forward(self, X):
+        N, T, _ = X.shape
+        Wx, Wh, b = self.params
+        h, c = np.zeros((2, N, len(Wh)), X.dtype)
+        self.X, self.kept, out = X, [], np.empty((N, T, len(Wh)), X.dtype)
+        for t in range(T):
+            i, f, g, o = np.split(X[:, t] @ Wx + h @ Wh + b, 4, axis=1)
+            i, f, g, o = 1 / (1 + np.exp(-i)), 1 / (1 + np.exp(-f)), np.tanh(g), 1 / (1 + np.exp(-o))
+            self.kept.append((i, f, g, o, h, c))
+            c = f * c + i * g
+            h = out[:, t] = o * np.tanh(c)
+        return out
+
+    def backward(self, dH):
+        Wx, Wh, b = self.params
+        dX, dWx, dWh, db, dh, dc = np.empty_like(self.X), 0, 0, 0, 0, 0
+        for t in reversed(range(dH.shape[1])):
+            i, f, g, o, h, c = self.kept[t]
+            tanhc = np.tanh(f * c + i * g)
+            dh = dh + dH[:, t]
+            dc = dc + dh * o * (1 - tanhc ** 2)
+            da = np.concatenate([dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g ** 2),
+                                 dh * tanhc * o * (1 - o)], axis=1)
+            dWx, dWh, db = dWx + self.X[:, t].T @ da, dWh + h.T @ da, db + da.sum(axis=0)
+            dX[:, t], dh, dc = da @ Wx.T, da @ Wh.T, dc * f
+        self.grads = [dWx, dWh, db]
+        return dX
+
 def batch_first(net):
     """The layers of one of our nets, with copies of its weights."""
-    make = {"Linear": lambda layer: Dense(layer.W, layer.b),
-            "Conv2d": lambda layer: Convolve(layer.W, layer.b),
-            "MaxPool2d": lambda layer: Pool(layer.kernel[0]), "ReLU": lambda layer: Bend()}
+    if isinstance(net, rnn.Recurrent):
+        return [Remember(net.cell), Reshape(net.cell.size), Dense(net.output.W, net.output.b)]
+    make = {"Linear": lambda layer: Dense(layer.W, layer.b), "Conv2d": Convolve, "ConvTranspose2d": Transposed,
+            "MaxPool2d": lambda layer: Pool(layer.kernel[0]), "ReLU": lambda layer: Bend(),
+            "Sigmoid": lambda layer: Squash(), "Unflatten": lambda layer: Reshape(*layer.shape)}
     return [make[name](layer) for layer in net.layers if (name := type(layer).__name__) in make]
 
 def usual_step(layers, memory, X, y, t, lr=0.001):
+    """Cross-entropy for class numbers y, mean squared error for pictures."""
     for layer in layers:
         X = layer.forward(X)
-    P = np.exp(X - X.max(axis=1, keepdims=True))
-    P /= P.sum(axis=1, keepdims=True)
-    L = -np.log(P[np.arange(len(y)), y]).mean()
-    P[np.arange(len(y)), y] -= 1
-    d = P / len(y)
+    if y.dtype.kind == "f":
+        L, d = np.mean((X - y) ** 2), 2 / X.size * (X - y)
+    else:
+        P = np.exp(X - X.max(axis=1, keepdims=True))
+        P /= P.sum(axis=1, keepdims=True)
+        L = -np.log(P[np.arange(len(y)), y]).mean()
+        P[np.arange(len(y)), y] -= 1
+        d = P / len(y)
     for layer in reversed(layers):
         d = layer.backward(d)
     pairs = [pair for layer in layers if hasattr(layer, "grads") for pair in zip(layer.params, layer.grads)]
@@ -144,42 +226,67 @@ def operations(net, X):
     """Of the products of a step: forward, by the weights, and (but for the first layer) by the input."""
     total = 0
     for layer in net.layers:
-        X = layer.forward(X)
+        before, X = X, layer.forward(X)
         if layer.params:
-            total += 2 * layer.W.size * math.prod(X.shape[1:]) * (3 if layer.needs_dX else 2)
+            small = before if isinstance(layer, autoencoder.ConvTranspose2d) else X
+            total += 2 * layer.W.size * math.prod(small.shape[1:]) * (3 if layer.needs_dX else 2)
     return total
+
+def compare(name, ours, layers, X, y, work, best):
+    """Time both steps, in turns; `work` is the number of operations of ours."""
+    memory = [np.zeros((2, *p.shape), p.dtype) for layer in layers for p in getattr(layer, "params", [])]
+    mine, usual = [], []
+    for round_ in range(5):
+        mine.append(seconds(ours))
+        usual.append(seconds(lambda: usual_step(layers, memory, X, y, 1 + round_), 15))
+    mine, usual = statistics.median(mine), statistics.median(usual)
+    print(f"{name}: {1000 * mine:.2f} ms per step, {100 * work / mine / best:.0f} % of the peak; the usual way "
+          f"{usual / mine:.1f} times as long", flush=True)
 
 def main():
     best = peak()
     print(f"large product: {best / 1e9:.0f} GFLOP/s")
-    for script, name in (mlp, "mlp.py"), (cnn, "cnn.py"):
-        (net, loss, optimizer), data, args = vs_torch.default_run(script)
+    for name, script, *argv in (("mlp.py", mlp), ("cnn.py", cnn), ("autoencoder.py", autoencoder),
+                                ("autoencoder.py --conv", autoencoder, "--conv")):
+        (net, loss, optimizer), data, args = vs_torch.default_run(script, *argv)
         X, y = next(datasets.minibatches(data.X_train, data.y_train, args.batch_size, rng))
-        layers, rows = batch_first(net), np.ascontiguousarray(np.moveaxis(X, -1, 0))
-        memory = [np.zeros((2, *p.shape), p.dtype) for layer in layers for p in getattr(layer, "params", [])]
-        Z, start = net.forward(X), rows
-        for layer in layers:
-            start = layer.forward(start)
-        assert np.allclose(Z.T, start, atol=1e-4), "both ways must give the same outputs"
+        y = X if script is autoencoder else y
 
         def ours():
             loss.forward(net.forward(X, training=True), y)
             net.backward(loss.backward())
             optimizer.step()
 
-        mine, usual = [], []
-        for round_ in range(5):
-            mine.append(seconds(ours))
-            usual.append(seconds(lambda: usual_step(layers, memory, rows, y, 1 + round_), 15))
-        mine, usual = statistics.median(mine), statistics.median(usual)
-        share = operations(net, X) / mine / best
-        print(f"{name}: {1000 * mine:.2f} ms per step, {100 * share:.0f} % of the peak; the usual way "
-              f"{usual / mine:.1f} times as long")
+        rows, layers = np.ascontiguousarray(np.moveaxis(X, -1, 0)), batch_first(net)
+        out = rows
+        for layer in layers:
+            out = layer.forward(out)
+        assert np.allclose(np.moveaxis(net.forward(X), -1, 0), out, atol=1e-4), "both give the same outputs"
+        compare(name, ours, layers, rows, rows if y is X else y, operations(net, X), best)
+
     T, N, H, K = 64, 32, 128, 65
-    for cell, gates in ("rnn", 1), ("lstm", 4), ("gru", 3):
-        step = statistics.median(vs_torch.rnn_steps(cell, "numpy")[10:]) / 1000
+    text = rng.integers(0, K, (T + 1, N))
+    X = np.eye(K, dtype=np.float32)[:, text[:-1]].transpose(1, 0, 2)
+    for cell, gates in ("rnn", 1), ("gru", 3), ("lstm", 4):
         work = 2 * T * N * (gates * H * (2 * K + 3 * H) + 3 * H * K)
-        print(f"rnn.py, {cell}: {1000 * step:.2f} ms per step, {100 * work / step / best:.0f} % of the peak")
+        net, loss = rnn.Recurrent(rnn.CELLS[cell](K, H, rng), rnn.Linear(H, K, rng)), rnn.CrossEntropyLoss()
+        net.cell.needs_dX, optimizer = False, rnn.Adam(net, 0.001)
+
+        def ours():
+            loss.forward(net.forward(X)[0], text[1:].ravel())
+            net.backward(loss.backward())
+            rnn.clip(net.dtheta, 1)
+            optimizer.step()
+
+        if cell != "lstm":
+            print(f"rnn.py, {cell}: {100 * work / seconds(ours) / best:.0f} % of the peak", flush=True)
+    rows, layers = np.ascontiguousarray(X.transpose(2, 0, 1)), batch_first(net)
+    out = rows
+    for layer in layers:
+        out = layer.forward(out)
+    Z = net.forward(X)[0].reshape(K, T, N).transpose(2, 1, 0).reshape(-1, K)
+    assert np.allclose(Z, out, atol=1e-4), "both give the same outputs"
+    compare("rnn.py, lstm", ours, layers, rows, text[1:].T.ravel(), work, best)
 
 
 if __name__ == "__main__":
