@@ -87,7 +87,7 @@ def spread(Z, W, s, p, size):
     (K, C, kH, kW), (K, OH, OW, N), (H, width) = W.shape, Z.shape, size
     parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
     rows, columns = -(-(H + 2 * p) // s), -(-(width + 2 * p) // s)
-    X = np.zeros((s, s, C, rows, columns, N), Z.dtype)  # pixel (s a + i, s b + j) waits at [i, j, :, a, b]
+    X = np.zeros((s, s, C, rows, columns, N), Z.dtype)  # padded pixel (y, x): [y % s, x % s, :, y//s, x//s]
     for i, j in np.ndindex(kH, kW):
         X[i % s, j % s, :, i // s:i // s + OH, j // s:j // s + OW] += parts[i, j]
     X = X.transpose(2, 3, 0, 4, 1, 5).reshape(C, rows * s, columns * s, N)
@@ -123,13 +123,14 @@ class Conv2d(Layer):
 
 class MaxPool2d(Layer):
     """The largest number in each window of each channel: X (C, H, W, N) to A (C, H', W', N). Windows have
-    side `kernel` or (kH, kW), and begin `stride` apart: side by side, if it is not given."""
+    side `kernel` or (kH, kW), and begin `stride` apart: side by side, if it is not given. In the margin,
+    place (i, j) of the window for A[c,h,w] is y = s h + i, x = s w + j."""
     def __init__(self, kernel, stride=None):
         self.kernel, self.stride = pair(kernel), pair(kernel if stride is None else stride)
         if min(self.kernel + self.stride) < 1:
             raise UserError(f"pooling cannot have kernel {kernel}, stride {stride}")
 
-    def corners(self, X):
+    def by_place(self, X):
         """For each place in a window, row by row, what stands there in all windows: views (C, H', W', N)."""
         (kH, kW), (sH, sW) = self.kernel, self.stride
         OH, OW = places(X.shape[1], kH, sH), places(X.shape[2], kW, sW)
@@ -137,13 +138,13 @@ class MaxPool2d(Layer):
 
     def forward(self, X):
         self.X = X
-        self.A = reduce(np.maximum, self.corners(X))    # (52)  A[c,h,w] = maxᵢⱼ X[c,y,x]
+        self.A = reduce(np.maximum, self.by_place(X))    # (52)  A[c,h,w] = maxᵢⱼ X[c,y,x]
         return self.A
 
     def backward(self, dA):
         dX, taken = np.zeros_like(self.X), np.zeros(dA.shape, bool)
         overlap = any(k > s for k, s in zip(self.kernel, self.stride))
-        for seen, dseen in zip(self.corners(self.X), self.corners(dX)):
+        for seen, dseen in zip(self.by_place(self.X), self.by_place(dX)):
             first = (seen == self.A) & ~taken           # of equals, the first in its window is the maximum
             taken |= first
             if overlap:
@@ -305,7 +306,7 @@ def build(data, args, rng):
     net.layers[0].needs_dX = False
     return net, CrossEntropyLoss(), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
-def volumes(net, X):
+def print_layers(net, X):
     """Print the table of layers for the input X (C, H, W, N)."""
     print("layer         output per example   parameters   multiply-adds")
     total = 0
@@ -491,7 +492,7 @@ def main(argv=None):
     if not only_predict:
         print(f"cnn.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to "
               "test", flush=True)
-        volumes(net, batch_last(data.X_train[:1]))
+        print_layers(net, batch_last(data.X_train[:1]))
         start = time.time()
         history = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
         Z, y = predict(net, data.X_test), data.y_test
@@ -503,7 +504,7 @@ def main(argv=None):
         plot(net, data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
         out.update(score=score, loss=loss.forward(Z, y), history=history, seconds=seconds)
     if pictures:
-        figure = args.figure if only_predict and args.figure else "figures/cnn-predictions.png"
+        figure = only_predict and args.figure or "figures/cnn-predictions.png"
         out["P"] = classify(net, args.predict, np.stack(pictures), data.classes, figure, not args.no_show)
     return out
 
