@@ -138,7 +138,7 @@ class MaxPool2d(Layer):
 
     def forward(self, X):
         self.X = X
-        self.A = reduce(np.maximum, self.by_place(X))    # (52)  A[c,h,w] = maxᵢⱼ X[c,y,x]
+        self.A = reduce(np.maximum, self.by_place(X))   # (52)  A[c,h,w] = maxᵢⱼ X[c,y,x]
         return self.A
 
     def backward(self, dA):
