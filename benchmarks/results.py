@@ -20,8 +20,11 @@ perceptron.py --rule rosenblatt
 perceptron.py --dataset iris
 perceptron.py --dataset xor
 perceptron.py --dataset circles
+perceptron.py --dataset moons
+perceptron.py --dataset digits --classes 3 8
 perceptron.py --dataset mnist --classes 3 8
 perceptron.py --dataset cats-dogs
+mlp.py --dataset blobs
 mlp.py --dataset xor
 mlp.py --dataset circles
 mlp.py --dataset moons
