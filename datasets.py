@@ -527,9 +527,11 @@ def plot_confusion(ax, y, said, classes):
     """How many examples of each class were taken for each class; the colour shows the mistakes."""
     K = len(classes)
     counts = np.bincount(y * K + said, minlength=K * K).reshape(K, K)
-    ax.imshow(counts * (1 - np.eye(K)), cmap="Oranges")
+    mistakes = counts * (1 - np.eye(K))
+    ax.imshow(mistakes, cmap="Oranges")
     for (row, column), count in np.ndenumerate(counts):
-        ax.text(column, row, count or "", ha="center", va="center", fontsize=8)
+        color = "white" if 2 * mistakes[row, column] > mistakes.max() else "black"
+        ax.text(column, row, count or "", ha="center", va="center", fontsize=8, color=color)
     ax.set(title="test examples", xlabel="said", ylabel="true", xticks=range(K), yticks=range(K))
     ax.set_xticklabels(classes, rotation=90 if max(map(len, classes)) > 2 else 0)
     ax.set_yticklabels(classes)
