@@ -414,17 +414,25 @@ def read_picture(file, H, W):
             paper.alpha_composite(image)
     except Exception as error:                          # PIL raises half a dozen kinds
         raise UserError(f"{file} is not a picture that can be read: {error}") from error
-    grey = np.asarray(paper.convert("L"), np.float32)
-    border = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
-    ink = np.abs(grey - border)                         # dark on light or light on dark: ink is what differs
+    paper.thumbnail((150, 150))
+    grey = np.asarray(paper.convert("L"), np.float64)
+    grid = np.mgrid[-1:1:grey.shape[0] * 1j, -1:1:grey.shape[1] * 1j]
+    terms, edge = np.stack([np.ones_like(grey), *grid], axis=-1), np.abs(grid).max(axis=0) > 0.85
+    light = np.median(grey[edge])
+    for _ in range(3):                                  # light falls unevenly: through the greys of the edge
+        error = np.abs(grey - light)[edge]              # goes a plane, and the most distant are not paper
+        near = error <= np.quantile(error, 0.75)
+        light = terms @ np.linalg.lstsq(terms[edge][near], grey[edge][near], rcond=None)[0]
+    ink = grey - light
+    ink = np.maximum(ink * np.sign(np.sum(ink ** 3)), 0)            # dark on light, or light on dark
     if ink.max() < 32:
         raise UserError(f"{file} is blank: its greys reach from {grey.min():.0f} to {grey.max():.0f}")
-    ink[ink < 0.3 * ink.max()] = 0                      # paper is never quite even
+    ink[ink < 0.4 * ink.max()] = 0                      # shadows, and the grain of the paper
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
     scale = min(H, W) * 20 / 28 / max(ink.shape)
     h, w = (max(1, round(scale * side)) for side in ink.shape)
-    ink = np.asarray(Image.fromarray(ink).resize((w, h), Image.Resampling.BILINEAR))
+    ink = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR))
     picture = np.zeros((H, W), np.uint8)
     y, x = (np.arange(side) @ mass / mass.sum()         # (56)  ȳ = Σ y ink / Σ ink
             for side, mass in ((h, ink.sum(axis=1)), (w, ink.sum(axis=0))))

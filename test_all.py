@@ -354,13 +354,22 @@ class Test_cnn(Test):
         self.assertEqual(len(said), 2)
 
     def test_pictures_are_prepared_as_in_mnist(self):
-        page = np.full((300, 200), 230, np.uint8)
-        page[40:200, 150:170] = 20              # a bar of 160 x 20 comes to 20 x 2 in the middle
-        Image.fromarray(page).save(self.folder / "bar.png")
-        picture = cnn.read_picture(self.folder / "bar.png", 28, 28)
+        def prepared(page):
+            Image.fromarray(page.astype(np.uint8)).save(self.folder / "page.png")
+            return cnn.read_picture(self.folder / "page.png", 28, 28)
+
+        page = np.full((150, 100), 230)
+        page[20:100, 75:85] = 20                # a bar of 80 x 10 comes to 20 x 2.5 in the middle
+        picture = prepared(page)
         rows, columns = np.nonzero(picture)
         self.assertEqual((rows.min(), rows.max(), np.ptp(columns) + 1, picture.max()), (4, 23, 2, 255))
         self.assertLessEqual(abs(columns.mean() - 14), 0.5)
+        y, x = np.mgrid[-1:1:150j, -1:1:100j]   # a photograph: light from a corner, dark ink, grain
+        photograph = page * (0.8 - 0.15 * x + 0.1 * y) + 5 * rng.standard_normal(page.shape)
+        self.assertLess(np.abs(prepared(photograph) - picture.astype(float)).mean(), 3)
+        page[20:22] = 20                        # ink to both sides of the page
+        for picture in prepared(page), prepared(255 - page):
+            self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), [16, 20])
 
 
 # --- rnn.py ---------------------------------------------------------------------------------------------
