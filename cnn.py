@@ -403,19 +403,13 @@ def plot(net, data, history, path, show):
 
 # --- The user's own pictures ----------------------------------------------------------------------------
 
-def read_picture(file, H, W):
+def prepare(file, H, W):
     """A picture file as MNIST prepared its digits: light ink on black, its box scaled to 20 of 28 pixels, its
     centre of mass in the middle. (H, W) uint8; UserError if it is blank or no picture."""
-    from PIL import Image, ImageOps
-    try:
-        with Image.open(file) as image:
-            image = ImageOps.exif_transpose(image).convert("RGBA")  # as the camera was held
-            paper = Image.new("RGBA", image.size, "white")          # under what is transparent
-            paper.alpha_composite(image)
-    except Exception as error:                          # PIL raises half a dozen kinds
-        raise UserError(f"{file} is not a picture that can be read: {error}") from error
+    from PIL import Image
+    paper = datasets.read_picture(file)
     paper.thumbnail((150, 150))
-    grey = np.asarray(paper.convert("L"), np.float64)
+    grey = np.asarray(paper, np.float64)
     grid = np.mgrid[-1:1:grey.shape[0] * 1j, -1:1:grey.shape[1] * 1j]
     terms, edge = np.stack([np.ones_like(grey), *grid], axis=-1), np.abs(grid).max(axis=0) > 0.85
     light = np.median(grey[edge])
@@ -495,7 +489,7 @@ def main(argv=None):
     if args.load:
         datasets.read_weights(args.load, net.state_dict())
     shape = data.X_train.shape[2:]
-    pictures = [read_picture(file, *shape) for file in args.predict or []]
+    pictures = [prepare(file, *shape) for file in args.predict or []]
     out = {"net": net}
     if not only_predict:
         print(f"cnn.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to "

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import warnings
 import zlib
 from collections import namedtuple
 from pathlib import Path
@@ -221,24 +222,26 @@ _FILES = {   # name: classes, file names, their MD5, mirrors (best first)
 
 def _download(url, path, md5):
     """Fetch url into a temporary file, which becomes `path` only when all its bytes are there and right."""
-    part = tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False)
-    try:
-        with part, urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False)
+        try:
             size, done, digest = int(response.headers["Content-Length"] or 0), 0, hashlib.md5()
             start = time.time()
-            while block := response.read(1 << 16):
-                part.write(block)
-                digest.update(block)
-                done += len(block)
-                bar(f"downloading {path.parent.name}/{path.name}", done, max(size, done), start)
-        bar()
-        if done < size:
-            raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
-        if digest.hexdigest() != md5:
-            raise OSError(f"wrong checksum: its {done:,} bytes are not the file, perhaps a web page")
-        os.replace(part.name, path)
-    finally:
-        Path(part.name).unlink(missing_ok=True)
+            with part:
+                while block := response.read(1 << 16):
+                    part.write(block)
+                    digest.update(block)
+                    done += len(block)
+                    bar(f"downloading {path.parent.name}/{path.name}", done, max(size, done), start)
+            bar()
+            if done < size:
+                raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
+            if digest.hexdigest() != md5:
+                raise OSError(f"wrong checksum: its {done:,} bytes are not the file, perhaps a web page")
+            os.replace(part.name, path)
+        finally:
+            Path(part.name).unlink(missing_ok=True)
 
 def find(name, file, md5, mirrors):
     """The path of a file of the data set `name`, on first use downloaded from the first mirror that works."""
@@ -248,7 +251,6 @@ def find(name, file, md5, mirrors):
         return folder / file
     for mirror in mirrors:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             _download(mirror + file, folder / file, md5)
             return folder / file
         except (OSError, http.client.HTTPException) as error:
@@ -294,20 +296,27 @@ def _downloaded(name):
             raise UserError(f"{paths[0].parent}: images and labels do not fit each other; delete the folder")
     return Data(name, X_train, y_train.astype(np.int64), X_test, y_test.astype(np.int64), classes)
 
+def read_picture(file):
+    """A picture file as a grey PIL image, upright, on white where it is transparent; else UserError."""
+    from PIL import Image, ImageOps
+    try:
+        with Image.open(file) as image:
+            image = ImageOps.exif_transpose(image).convert("RGBA")      # as the camera was held
+    except Exception as error:                          # PIL raises half a dozen kinds
+        raise UserError(f"{file} is not a picture that can be read: {error}") from error
+    paper = Image.new("RGBA", image.size, "white")
+    paper.alpha_composite(image)
+    return paper.convert("L")
+
 def _folder(path, rng, size=64):
     """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
-    from PIL import Image
     classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
     images, labels = [], []
     for k, name in enumerate(classes):
         files = [f for f in sorted((path / name).iterdir()) if f.suffix.lower() in (".jpg", ".jpeg", ".png")]
         if len(files) < 2:
             raise UserError(f"{path / name} holds {len(files)} JPEG or PNG files: a class needs at least 2")
-        for file in files:
-            try:
-                images.append(np.asarray(Image.open(file).convert("L").resize((size, size))))
-            except OSError as error:
-                raise UserError(f"{file} is not a picture that can be read: {error}") from error
+        images += [np.asarray(read_picture(file).resize((size, size))) for file in files]
         labels += [k] * len(files)
     if len(classes) < 2:
         raise UserError(f"{path} needs a sub-folder of pictures per class, at least 2; it has {len(classes)}")
@@ -335,7 +344,7 @@ def load_text(name, fallback=None):
             from pydoc_data.topics import topics
             return name, "\n".join(topics[key] for key in sorted(topics))
         path = find(*_SHAKESPEARE) if name == "shakespeare" else Path(name)
-        return name if name == "shakespeare" else path.stem, path.read_text(encoding="utf-8")
+        return name if name == "shakespeare" else path.stem, path.read_text(encoding="utf-8-sig")
     except Unavailable as error:
         if not fallback:
             raise
@@ -356,8 +365,10 @@ def load_series(name, column=None, seed=0):
         noise = np.random.default_rng([seed, 1]).standard_normal(300)
         return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
     try:
-        with open(name, encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
+        with open(name, encoding="utf-8-sig", newline="") as file:
+            delimiter = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            header, *rows = list(csv.reader(file, delimiter=delimiter)) or [[]]
     except UnicodeDecodeError:
         raise UserError(f"{name} is not a text in UTF-8") from None
     if not header or column and column not in header:
@@ -447,11 +458,15 @@ def number(kind, low, high=math.inf):
     parse.__name__ = kind.__name__                      # argparse says it where the text is no number at all
     return parse
 
-def _in_a_folder(path):
+def _written(*endings):
     """The type of an option for a file to be written: better told before the training than after it."""
-    if not Path(path).absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} would lie in a folder that does not exist")
-    return path
+    def parse(path):
+        if Path(path).suffix not in endings:
+            raise argparse.ArgumentTypeError(f"{path} should end in {' or '.join(endings)}")
+        if not Path(path).absolute().parent.is_dir():
+            raise argparse.ArgumentTypeError(f"{path} would lie in a folder that does not exist")
+        return path
+    return parse
 
 def parser(script, about, default, others):
     """An argument parser with the options that all scripts have; a mistake ends in one line, exit code 2."""
@@ -463,9 +478,9 @@ def parser(script, about, default, others):
     option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few noisy, many slow")
     option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
     option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
-    option("--save", type=_in_a_folder, metavar="FILE.npz", help="write the weights, named as in PyTorch")
+    option("--save", type=_written(".npz"), metavar="FILE.npz", help="write the weights, named as in PyTorch")
     option("--load", metavar="FILE.npz", help="start from these weights")
-    option("--figure", metavar="FILE.png", help="where the figure goes")
+    option("--figure", type=_written(".png", ".pdf", ".svg"), metavar="FILE.png", help="where it goes")
     option("--no-show", action="store_true", help="save the figure, but open no window")
     return parser
 
@@ -498,6 +513,7 @@ def figure(layout, width, height):
 def finish(fig, path, show):
     """Save the figure; show it where there is a screen."""
     import matplotlib.pyplot as plt
+    warnings.filterwarnings("ignore", "Glyph")          # a font may lack letters that a text has
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     fig.savefig(path, dpi=100)
     print(f"figure: {path}")
@@ -549,6 +565,8 @@ def plot_mistakes(ax, images, y, P, classes):
 def run(main):
     """Run a script's main: what the user can mend ends in one line on stderr, not in a traceback."""
     try:
+        if hasattr(sys.stdout, "reconfigure"):          # a console may lack letters that a text has
+            sys.stdout.reconfigure(errors="replace")
         with np.errstate(over="ignore", invalid="ignore"):      # training looks out for them itself
             main()
         sys.stdout.flush()

@@ -356,7 +356,7 @@ class Test_cnn(Test):
     def test_pictures_are_prepared_as_in_mnist(self):
         def prepared(page):
             Image.fromarray(page.astype(np.uint8)).save(self.folder / "page.png")
-            return cnn.read_picture(self.folder / "page.png", 28, 28)
+            return cnn.prepare(self.folder / "page.png", 28, 28)
 
         page = np.full((150, 100), 230)
         page[20:100, 75:85] = 20                # a bar of 80 x 10 comes to 20 x 2.5 in the middle
@@ -922,6 +922,25 @@ class Test_datasets(Test):
         (root / "cat").rmdir()
         self.fails("at least 2", datasets.load, str(root))                       # one class only
 
+    def test_pictures_stand_upright_on_white(self):
+        Image.new("RGBA", (9, 5)).save(self.folder / "clear.png")
+        self.assertTrue((np.asarray(datasets.read_picture(self.folder / "clear.png")) == 255).all())
+        exif = Image.Exif()
+        exif[0x0112] = 6                                # the camera was held upright
+        Image.new("L", (9, 5)).save(self.folder / "tall.jpg", exif=exif)
+        self.assertEqual(datasets.read_picture(self.folder / "tall.jpg").size, (5, 9))
+
+    def test_files_as_spreadsheets_and_editors_write_them(self):
+        shop, book, values = self.folder / "shop.csv", self.folder / "book.txt", list(range(20, 0, -1))
+        for mark, encoding in itertools.product(",;\t", ("utf-8", "utf-8-sig")):
+            rows = [f"sales{mark}day", *(f"{value}{mark}{day}" for day, value in enumerate(values))]
+            shop.write_text("\n".join(rows), encoding=encoding)
+            book.write_text("\u03b1\n", encoding=encoding)
+            for column, expected in ("sales", values), (None, list(range(20))):
+                name, found, season = datasets.load_series(str(shop), column)
+                self.assertEqual((name, found.tolist(), season), ("shop", expected, 12))
+            self.assertEqual(datasets.load_text(str(book)), ("book", "\u03b1\n"))
+
 
 # --- As a user runs them --------------------------------------------------------------------------------
 
@@ -934,7 +953,8 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "minst mnist, digits": "mlp --dataset minst",
     "rnm shakespeare, python-docs": "rnn --dataset rnm",
     "train-images cannot be downloaded": "mlp --dataset mnist",
-    "none/w in a folder that does not exist": "mlp --dataset xor --epochs 1 --save @none/w",
+    "in a folder that does not exist": "mlp --save @none/w.npz, mlp --figure @none/a.png",
+    "should end in .npz": "mlp --save w", "should end in .png": "mlp --figure a.mov",
     "No such file none": "mlp --dataset xor --load @none.npz, "
                          "cnn --channels 4 8 --load @cnn.npz --predict @none.png",
     "words.txt no weights": "mlp --dataset moons --load @words.txt",
@@ -1020,6 +1040,14 @@ class TestCommandLine(Test):
             self.assertEqual(code, 1 if line == overflow else 2)
             self.assertRegex(err, rf"\A{line.split()[0]}\.py: [^\n]+\n\Z")
         self.assertRegex(err, r"the loss is (nan|inf) in step \d+: try a lower --lr than 1e\+06\n")
+
+    def test_letters_that_console_and_font_lack(self):
+        (self.folder / "book.txt").write_text(FOX.replace("e", "\u6c34") * 60, encoding="utf-8")
+        with mock.patch.dict(os.environ, PYTHONIOENCODING="ascii"):
+            process = self.start("rnn --dataset book.txt --epochs 1 --hidden 8 --window 20 --batch-size 4")
+        code, out, err = self.finish(process)
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("?", out)
 
     def test_interrupt_goes_on_and_reader_leaves(self):
         signal.signal(signal.SIGINT, signal.default_int_handler)                # in the background, none
