@@ -621,8 +621,8 @@ def main(argv=None):
     rng = np.random.default_rng(args.seed)
     pictures = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
     data = as_inputs(pictures, args.conv)
-    datasets.fill_in(args, CONV if args.conv else USUAL)
     n, D = len(data.X_train), pictures.X_train[0].size
+    datasets.fill_in(args, CONV if args.conv else USUAL, n)
     if max(args.latent) > D:
         raise UserError(f"{max(args.latent)} codes are more than the {D} pixels: nothing would be squeezed")
     shown = min(len(data.X_test), 2000)

@@ -484,7 +484,7 @@ def main(argv=None):
     else:
         data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
     data = as_volumes(data)
-    datasets.fill_in(args, USUAL)
+    datasets.fill_in(args, USUAL, len(data.X_train))
     net, loss, optimizer = build(data, args, rng)
     if args.load:
         datasets.read_weights(args.load, net.state_dict())

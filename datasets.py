@@ -484,9 +484,12 @@ def parser(script, about, default, others):
     option("--no-show", action="store_true", help="save the figure, but open no window")
     return parser
 
-def fill_in(args, usual):
-    """Give the options that were not given their usual values."""
+def fill_in(args, usual, examples=0):
+    """Give the options that were not given their usual values; of few examples, epochs for 600 steps."""
+    given = args.epochs is not None
     vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
+    if examples and not given:
+        args.epochs = max(args.epochs, math.ceil(600 * args.batch_size / examples))
 
 def read_weights(path, state):
     """Fill the arrays of `state`, by name, from an .npz file; UserError if names or shapes do not fit."""

@@ -416,7 +416,7 @@ def main(argv=None):
     data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
     data = as_rows(data)
     images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
-    datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS)
+    datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
     print(f"mlp.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test",
           flush=True)
     watched = data

@@ -541,13 +541,15 @@ def choose_task(args, rng):
     name = args.dataset or "shakespeare"
     series = name in ("airline", "sine") or name.endswith(".csv")
     kind = "series" if series else "adding" if name == "adding" else "text"
-    usual = {"text": dict(epochs=6, batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0),
+    usual = {"text": dict(batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0),
              "adding": dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0),
              "series": dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05)}[kind]
     datasets.fill_in(args, usual)
     if kind == "text":
         text = datasets.load_text(name, None if args.dataset else "python-docs")
-        return Text(*text, args.batch_size, args.window)
+        task = Text(*text, args.batch_size, args.window)
+        datasets.fill_in(args, dict(epochs=max(6, math.ceil(600 / task.steps))))    # more for a short text
+        return task
     if kind == "adding":
         return Adding(args.batch_size, args.window, rng)
     name, values, season = datasets.load_series(name, args.column, args.seed)

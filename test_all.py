@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import unittest
+from argparse import Namespace
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module, util
@@ -921,6 +922,12 @@ class Test_datasets(Test):
         self.fails("cat 0 JPEG", datasets.load, str(root))
         (root / "cat").rmdir()
         self.fails("at least 2", datasets.load, str(root))                       # one class only
+
+    def test_few_examples_get_more_epochs(self):
+        for given, examples, epochs in (None, 100, 60), (None, 10_000, 2), (None, 0, 2), (3, 100, 3):
+            args = Namespace(epochs=given, batch_size=None)
+            datasets.fill_in(args, dict(epochs=2, batch_size=10), examples)
+            self.assertEqual(vars(args), dict(epochs=epochs, batch_size=10))
 
     def test_pictures_stand_upright_on_white(self):
         Image.new("RGBA", (9, 5)).save(self.folder / "clear.png")

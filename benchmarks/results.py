@@ -32,7 +32,7 @@ mlp.py --dataset spirals
 mlp.py --dataset iris
 mlp.py --dataset sine
 mlp.py --dataset digits
-mlp.py --dataset cats-dogs --lr 0.0005 --epochs 30
+mlp.py --dataset cats-dogs
 mlp.py
 cnn.py --dataset digits
 cnn.py --dataset cats-dogs
@@ -47,7 +47,7 @@ rnn.py --cell rnn
 rnn.py --cell gru
 rnn.py
 autoencoder.py --dataset digits
-autoencoder.py --dataset cats-dogs --conv --epochs 20
+autoencoder.py --dataset cats-dogs --conv
 autoencoder.py
 autoencoder.py --latent 2
 autoencoder.py --conv
