@@ -404,10 +404,13 @@ def plot(net, data, history, path, show):
 # --- The user's own pictures ----------------------------------------------------------------------------
 
 def prepare(file, H, W):
-    """A picture file as MNIST prepared its digits: light ink on black, its box scaled to 20 of 28 pixels, its
-    centre of mass in the middle. (H, W) uint8; UserError if it is blank or no picture."""
+    """A picture file as the data are, (H, W) uint8: scaled; or if they are of 28 x 28 pixels, as MNIST made
+    its digits: light ink on black, its box scaled to 20 pixels, its centre of mass in the middle. UserError
+    if it is blank or no picture."""
     from PIL import Image
     paper = datasets.read_picture(file)
+    if (H, W) != (28, 28):
+        return np.asarray(paper.resize((W, H)))
     paper.thumbnail((150, 150))
     grey = np.asarray(paper, np.float64)
     grid = np.mgrid[-1:1:grey.shape[0] * 1j, -1:1:grey.shape[1] * 1j]
@@ -424,13 +427,12 @@ def prepare(file, H, W):
     ink[ink < 0.4 * ink.max()] = 0                      # shadows, and the grain of the paper
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-    scale = min(H, W) * 20 / 28 / max(ink.shape)
-    h, w = (max(1, round(scale * side)) for side in ink.shape)
+    h, w = (max(1, round(20 / max(ink.shape) * side)) for side in ink.shape)
     ink = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR))
     picture = np.zeros((H, W), np.uint8)
     y, x = (np.arange(side) @ mass / mass.sum()         # (56)  ȳ = Σ y ink / Σ ink
             for side, mass in ((h, ink.sum(axis=1)), (w, ink.sum(axis=0))))
-    top, left = min(max(round(H / 2 - y), 0), H - h), min(max(round(W / 2 - x), 0), W - w)
+    top, left = min(max(round(14 - y), 0), 28 - h), min(max(round(14 - x), 0), 28 - w)
     picture[top:top + h, left:left + w] = 255 * ink / ink.max()
     return picture
 

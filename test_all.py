@@ -355,9 +355,9 @@ class Test_cnn(Test):
         self.assertEqual(len(said), 2)
 
     def test_pictures_are_prepared_as_in_mnist(self):
-        def prepared(page):
+        def prepared(page, side=28):
             Image.fromarray(page.astype(np.uint8)).save(self.folder / "page.png")
-            return cnn.prepare(self.folder / "page.png", 28, 28)
+            return cnn.prepare(self.folder / "page.png", side, side)
 
         page = np.full((150, 100), 230)
         page[20:100, 75:85] = 20                # a bar of 80 x 10 comes to 20 x 2.5 in the middle
@@ -368,6 +368,7 @@ class Test_cnn(Test):
         y, x = np.mgrid[-1:1:150j, -1:1:100j]   # a photograph: light from a corner, dark ink, grain
         photograph = page * (0.8 - 0.15 * x + 0.1 * y) + 5 * rng.standard_normal(page.shape)
         self.assertLess(np.abs(prepared(photograph) - picture.astype(float)).mean(), 3)
+        self.assertEqual(prepared(page[:64, :64], 64).tolist(), page[:64, :64].tolist())   # of a user's set
         page[20:22] = 20                        # ink to both sides of the page
         for picture in prepared(page), prepared(255 - page):
             self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), [16, 20])
