@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import UserError, batch_last, minibatches
+from datasets import UserError, batch_last, minibatches, predict
 
 
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
@@ -358,11 +358,6 @@ def summary(net, X):
         parameters = sum(getattr(layer, name).size for name in layer.params)
         print(f"{type(layer).__name__:14}{' x '.join(map(str, X.shape[:-1])):>18}   {parameters:10,}")
     print(f"{'in all':14}{'':18}   {net.theta.size:10,}", flush=True)
-
-def predict(net, X, batch_size=1000):
-    """The outputs (K, n) of the net for all examples X (n, ...)."""
-    starts = range(0, len(X), batch_size)
-    return np.concatenate([net.forward(batch_last(X[i:i + batch_size])) for i in starts], axis=-1)
 
 def corrupt(X, noise, mask, rng):
     """What a denoising autoencoder gets to see of X (Vincent et al. 2008)."""

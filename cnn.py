@@ -35,7 +35,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import UserError, batch_last, minibatches
+from datasets import UserError, batch_last, minibatches, predict
 
 
 # --- Layers: a minibatch of N volumes is an array (C, H, W, N): channels, height, width; dV means ∂L/∂V -----
@@ -318,11 +318,6 @@ def print_layers(net, X):
         total += work
         print(f"{type(layer).__name__:14}{size:>18}   {parameters:10,}   {work:13,}")
     print(f"{'in all':14}{'':18}   {net.theta.size:10,}   {total:13,}", flush=True)
-
-def predict(net, X, batch_size=1000):
-    """The outputs (K, n) of the net for all examples X (n, ...)."""
-    starts = range(0, len(X), batch_size)
-    return np.concatenate([net.forward(batch_last(X[i:i + batch_size])) for i in starts], axis=-1)
 
 def accuracy(Z, y):
     """The share of examples whose largest logit, Z (K, N), is that of their class y (N,)."""

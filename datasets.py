@@ -434,6 +434,11 @@ def minibatches(X, y, batch_size, rng=None, label=""):
     if label:
         bar()
 
+def predict(net, X):
+    """The outputs (K, n) of the net for all examples X (n, ...), a thousand at a time."""
+    parts = [net.forward(batch_last(X[i:i + 1000])) for i in range(0, len(X), 1000)]
+    return np.concatenate(parts, axis=-1)
+
 def bar(label="", done=0, total=1, start=0.0):
     """Draw a progress bar over the current line of a terminal; without a label, wipe it away."""
     if not sys.stdout.isatty():

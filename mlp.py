@@ -31,7 +31,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import UserError, batch_last, minibatches
+from datasets import UserError, batch_last, minibatches, predict
 
 
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
@@ -265,11 +265,6 @@ def summary(net, X):
         parameters = sum(getattr(layer, name).size for name in layer.params)
         print(f"{type(layer).__name__:14}{' x '.join(map(str, X.shape[:-1])):>18}   {parameters:10,}")
     print(f"{'in all':14}{'':18}   {net.theta.size:10,}", flush=True)
-
-def predict(net, X, batch_size=1000):
-    """The outputs (K, n) of the net for all examples X (n, ...)."""
-    starts = range(0, len(X), batch_size)
-    return np.concatenate([net.forward(batch_last(X[i:i + batch_size])) for i in starts], axis=-1)
 
 def score(Z, y):
     """How well outputs Z (K, N) meet y: the accuracy for class numbers, the RMSE for real numbers (1, N)."""
