@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import UserError, batch_last, minibatches, predict
+from datasets import UserError, minibatches, predict
 
 
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
@@ -350,15 +350,6 @@ def build(data, args, rng, codes=None):
         net.layers = net.layers[:-1]                    # the loss has it built in; net.decoder keeps it
     return net, LOSSES[args.loss](), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
-def summary(net, X):
-    """Print the table of layers for the input X (..., N)."""
-    print("layer         output per example   parameters")
-    for layer in net.layers:
-        X = layer.forward(X)
-        parameters = sum(getattr(layer, name).size for name in layer.params)
-        print(f"{type(layer).__name__:14}{' x '.join(map(str, X.shape[:-1])):>18}   {parameters:10,}")
-    print(f"{'in all':14}{'':18}   {net.theta.size:10,}", flush=True)
-
 def corrupt(X, noise, mask, rng):
     """What a denoising autoencoder gets to see of X (Vincent et al. 2008)."""
     if noise:                                           # (101)  X̃ = X + σ E,  E ~ N(0, 1)
@@ -631,7 +622,7 @@ def main(argv=None):
         net, loss, optimizer = build(data, args, rng, k)
         if args.load:
             datasets.read_weights(args.load, net.state_dict())
-        summary(net, batch_last(data.X_train[:1]))
+        datasets.summary(net, data.X_train[:1])
         start = time.time()
         history = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
         seen, made, error = evaluate(net, data.X_test, args.noise, args.mask)

@@ -496,6 +496,16 @@ def fill_in(args, usual, examples=0):
     if examples and not given:
         args.epochs = max(args.epochs, math.ceil(600 * args.batch_size / examples))
 
+def summary(net, X):
+    """Print the table of layers for examples X (n, ...)."""
+    print("layer         output per example   parameters")
+    X = batch_last(X)
+    for layer in net.layers:
+        X = layer.forward(X)
+        parameters = sum(getattr(layer, name).size for name in layer.params)
+        print(f"{type(layer).__name__:14}{' x '.join(map(str, X.shape[:-1])):>18}   {parameters:10,}")
+    print(f"{'in all':14}{'':18}   {net.theta.size:10,}", flush=True)
+
 def read_weights(path, state):
     """Fill the arrays of `state`, by name, from an .npz file; UserError if names or shapes do not fit."""
     try:

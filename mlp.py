@@ -257,15 +257,6 @@ def build(data, args, rng):
     net.layers[0].needs_dX = False
     return net, loss, OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
-def summary(net, X):
-    """Print the table of layers for the input X (..., N)."""
-    print("layer         output per example   parameters")
-    for layer in net.layers:
-        X = layer.forward(X)
-        parameters = sum(getattr(layer, name).size for name in layer.params)
-        print(f"{type(layer).__name__:14}{' x '.join(map(str, X.shape[:-1])):>18}   {parameters:10,}")
-    print(f"{'in all':14}{'':18}   {net.theta.size:10,}", flush=True)
-
 def score(Z, y):
     """How well outputs Z (K, N) meet y: the accuracy for class numbers, the RMSE for real numbers (1, N)."""
     if y.dtype.kind == "f":
@@ -421,7 +412,7 @@ def main(argv=None):
     net, loss, optimizer = build(data, args, rng)
     if args.load:
         datasets.read_weights(args.load, net.state_dict())
-    summary(net, batch_last(data.X_train[:1]))
+    datasets.summary(net, data.X_train[:1])
 
     start = time.time()
     history, thetas = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
