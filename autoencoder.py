@@ -579,12 +579,12 @@ def as_inputs(data, conv):
     shape = (-1, 1, *data.X_train.shape[1:]) if conv else (-1, data.X_train[0].size)
     return data._replace(X_train=data.X_train.reshape(shape), X_test=data.X_test.reshape(shape))
 
-USUAL = dict(hidden=[512, 256], epochs=12, batch_size=128, lr=0.002)
-CONV = dict(hidden=[], epochs=4, batch_size=32, lr=0.002)
+USUAL = dict(hidden=[512, 256], epochs=12, batch_size=128, lr=0.002, weight_decay=0)
+CONV = dict(hidden=[], epochs=4, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):
     parser = datasets.parser("autoencoder.py", __doc__, "mnist", "digits, fashion, kmnist, cats-dogs, or a "
-                             "folder with a sub-folder of pictures per class")
+                             "folder with a sub-folder of pictures per class", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--latent", type=number(int, 2), nargs="+", default=[32], metavar="K",
            help="how many codes for a picture: few blur it; several numbers compare")
@@ -597,8 +597,6 @@ def parse_args(argv=None):
     option("--classify", action="store_true", help="softmax regression on pixels, reconstructions, codes")
     option("--labels", type=number(int, 1), metavar="N", help="the same with so few labels, in ten draws")
     option("--perplexity", type=number(float, 1), metavar="P", help="neighbours that t-SNE looks at (30)")
-    option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
-    option("--weight-decay", type=number(float, 0), default=0, metavar="L", help="pull of all weights to 0")
     return parser.parse_args(argv)
 
 def main(argv=None):

@@ -454,19 +454,17 @@ def as_volumes(data):
         raise UserError(f"cnn.py learns from pictures, not {data.name}: try mlp.py --dataset {data.name}")
     return data._replace(X_train=data.X_train[:, None], X_test=data.X_test[:, None])
 
-USUAL = dict(epochs=9, batch_size=32, lr=0.002)
+USUAL = dict(epochs=9, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):
     parser = datasets.parser("cnn.py", __doc__, "mnist", "digits, fashion, kmnist, cats-dogs, or a folder "
-                             "with a sub-folder of pictures per class")
+                             "with a sub-folder of pictures per class", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
            help="patterns that each convolution looks for: more see more, and cost more")
     option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of their kernels")
     option("--hidden", type=number(int, 1), nargs="*", default=[64], metavar="UNITS",
            help="width of each dense layer before the last")
-    option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
-    option("--weight-decay", type=number(float, 0), default=0, metavar="L", help="pull of all weights to 0")
     option("--predict", nargs="+", metavar="PICTURE", help="say what these show; after --load, only that")
     return parser.parse_args(argv)
 

@@ -473,8 +473,8 @@ def _written(*endings):
         return path
     return parse
 
-def parser(script, about, default, others):
-    """An argument parser with the options that all scripts have; a mistake ends in one line, exit code 2."""
+def parser(script, about, default, others, optimizers=()):
+    """An argument parser with the options that the scripts share; a mistake ends in one line, exit code 2."""
     parser = argparse.ArgumentParser(script, description=about.split("\n")[0])
     parser.error = lambda message: parser.exit(2, f"{script}: {message}\n")
     option = parser.add_argument
@@ -482,6 +482,9 @@ def parser(script, about, default, others):
     option("--epochs", type=number(int, 0), metavar="N", help="passes over the training data (0: only test)")
     option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few noisy, many slow")
     option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
+    if optimizers:
+        option("--optimizer", choices=optimizers, default="adam", help="how gradients become steps")
+        option("--weight-decay", type=number(float, 0), metavar="L", help="pull of all weights to 0")
     option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
     option("--save", type=_written(".npz"), metavar="FILE.npz", help="write the weights, named as in PyTorch")
     option("--load", metavar="FILE.npz", help="start from these weights")

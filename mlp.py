@@ -385,13 +385,12 @@ IRIS = {**SMALL, "weight_decay": 0.01}                  # four features, but few
 
 def parse_args(argv=None):
     parser = datasets.parser("mlp.py", __doc__, "mnist", "digits, fashion, kmnist, iris, circles, moons, "
-                             "spirals, sine, ..., or a folder with a sub-folder of pictures per class")
+                             "spirals, sine, ..., or a folder with a sub-folder of pictures per class",
+                             OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
     option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each")
-    option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
     option("--dropout", type=number(float, 0, 1), metavar="P", help="chance to silence a hidden unit")
-    option("--weight-decay", type=number(float, 0), metavar="L", help="pull of all weights towards 0")
     option("--search", type=number(int, 0), default=0, metavar="N", help="use the best of N random settings")
     return parser.parse_args(argv)
 

@@ -568,15 +568,13 @@ def report(forecasts):
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     parser = datasets.parser("rnn.py", __doc__, "shakespeare", "python-docs, or the path of a text; airline, "
-                             "sine, or the path of a .csv; adding")
+                             "sine, or the path of a .csv; adding", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--cell", choices=CELLS, default="lstm", help="rnn forgets soon, lstm and gru have gates")
     option("--compare", action="store_true", help="train all three cells on the same budget")
     option("--hidden", type=number(int, 1), metavar="UNITS", help="size of the state")
     option("--window", type=number(int, 2), metavar="STEPS", help="how far gradients go back, and it costs")
     option("--clip", type=number(float, 1e-9), default=1, metavar="NORM", help="the longest gradient allowed")
-    option("--optimizer", choices=OPTIMIZERS, default="adam", help="how gradients become steps")
-    option("--weight-decay", type=number(float, 0), metavar="L", help="pull all parameters to zero")
     option("--sample", type=number(int, 0), default=200, metavar="N", help="characters to write at the end")
     option("--temperature", type=number(float, 1e-9), default=0.8, metavar="T", help="low: dull, high: wild")
     option("--prime", metavar="TEXT", help="what the sample goes on from (a line break)")
