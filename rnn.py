@@ -539,21 +539,18 @@ def plot(runs, fresh, net, task, path, show):
 def choose_task(args, rng):
     """The task that --dataset names; and in args the usual settings for it, where none are given."""
     name = args.dataset or "shakespeare"
-    series = name in ("airline", "sine") or name.endswith(".csv")
-    kind = "series" if series else "adding" if name == "adding" else "text"
-    usual = {"text": dict(batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0),
-             "adding": dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0),
-             "series": dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05)}[kind]
-    datasets.fill_in(args, usual)
-    if kind == "text":
-        text = datasets.load_text(name, None if args.dataset else "python-docs")
-        task = Text(*text, args.batch_size, args.window)
-        datasets.fill_in(args, dict(epochs=max(6, math.ceil(600 / task.steps))))    # more for a short text
-        return task
-    if kind == "adding":
+    if name == "adding":
+        datasets.fill_in(args, dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0))
         return Adding(args.batch_size, args.window, rng)
-    name, values, season = datasets.load_series(name, args.column, args.seed)
-    return Series(name, values, args.season or season)
+    if name in ("airline", "sine") or name.endswith(".csv"):
+        datasets.fill_in(args, dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05))
+        name, values, season = datasets.load_series(name, args.column, args.seed)
+        return Series(name, values, args.season or season)
+    datasets.fill_in(args, dict(batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0))
+    name, text = datasets.load_text(name, None if args.dataset else "python-docs")
+    task = Text(name, text, args.batch_size, args.window)
+    datasets.fill_in(args, dict(epochs=6), task.steps * args.batch_size)
+    return task
 
 def report(forecasts):
     """Print the RMSE of all forecasts, and whether the net beats the simple rules. Returns them by name."""
