@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import UserError, minibatches, predict
+from datasets import UserError, finite, minibatches, predict
 
 
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
@@ -375,14 +375,13 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0
             for X, _ in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
                 optimizer.lr = lr * (1 - step / steps)  # (46)  η = η₀ (1 − t / T)
                 step += 1
-                L = loss.forward(net.forward(corrupt(X, noise, mask, rng), training=True), X)
+                Z = net.forward(corrupt(X, noise, mask, rng), training=True)
+                L = finite(loss.forward(Z, X), step, lr)
                 net.backward(loss.backward())
                 optimizer.step()
-                if not math.isfinite(L):
-                    raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
                 mean += L * X.shape[-1] / len(data.X_train)
-            history.append((mean, evaluate(net, data.X_test, noise, mask)[2]))
-            if epoch % math.ceil(epochs / 20) == 0:
+            history.append((mean, finite(evaluate(net, data.X_test, noise, mask)[2], step, lr)))
+            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
                 say(f"epoch {epoch:3}/{epochs}   train loss {mean:.4f}   test error {history[-1][1]:.4f}")
     except KeyboardInterrupt:
         say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import UserError, batch_last, minibatches, predict
+from datasets import UserError, batch_last, finite, minibatches, predict
 
 
 # --- Layers: a minibatch of N volumes is an array (C, H, W, N): channels, height, width; dV means ∂L/∂V -----
@@ -334,15 +334,13 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
                 optimizer.lr = lr * (1 - step / steps)  # (46)  η = η₀ (1 − t / T)
                 step += 1
                 Z = net.forward(X, training=True)
-                L = loss.forward(Z, y)
+                L = finite(loss.forward(Z, y), step, lr)
                 net.backward(loss.backward())
                 optimizer.step()
-                if not math.isfinite(L):
-                    raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
                 sums += np.array([L, accuracy(Z, y)]) * len(y) / len(data.X_train)
             Z = predict(net, data.X_test)
-            history.append((*sums, loss.forward(Z, data.y_test), accuracy(Z, data.y_test)))
-            if epoch % math.ceil(epochs / 20) == 0:
+            history.append((*sums, finite(loss.forward(Z, data.y_test), step, lr), accuracy(Z, data.y_test)))
+            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
                 L, score, L_test, score_test = history[-1]
                 say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, accuracy {100 * score:.2f} %   "
                     f"test loss {L_test:.4f}, accuracy {100 * score_test:.2f} %")

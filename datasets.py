@@ -281,7 +281,7 @@ def _hdf5(path):
     split = "train" if "train" in path.name else "test"
     try:
         with h5py.File(path) as file:
-            return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel().astype(np.uint8)
+            return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel()
     except (OSError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to download it anew") from error
 
@@ -292,7 +292,8 @@ def _downloaded(name):
     X_train, y_train, X_test, y_test = (map(_idx, paths) if files == _IDX else
                                         (part for path in paths for part in _hdf5(path)))
     for X, y in (X_train, y_train), (X_test, y_test):
-        if not 0 < len(X) == len(y) or y.max() >= len(classes) or X.shape[1:] != X_train.shape[1:]:
+        if (X.ndim != 3 or not X.size or len(X) != len(y) or not 0 <= y.min() <= y.max() < len(classes)
+                or X.shape[1:] != X_train.shape[1:]):
             raise UserError(f"{paths[0].parent}: images and labels do not fit each other; delete the folder")
     return Data(name, X_train, y_train.astype(np.int64), X_test, y_test.astype(np.int64), classes)
 
@@ -320,7 +321,7 @@ def _folder(path, rng, size=64):
         labels += [k] * len(files)
     if len(classes) < 2:
         raise UserError(f"{path} needs a sub-folder of pictures per class, at least 2; it has {len(classes)}")
-    return split(path.name, np.stack(images), np.array(labels), classes, rng)
+    return split(path.resolve().name, np.stack(images), np.array(labels), classes, rng)
 
 
 # --- Texts and time series -------------------------------------------------------------------------------
@@ -433,6 +434,12 @@ def minibatches(X, y, batch_size, rng=None, label=""):
             bar(label, i + len(rows), len(X), start)
     if label:
         bar()
+
+def finite(L, step, lr):
+    """The loss L, where it is a finite number; UserError with what helps where it is not."""
+    if not math.isfinite(L):
+        raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
+    return L
 
 def predict(net, X):
     """The outputs (K, n) of the net for all examples X (n, ...), a thousand at a time."""
@@ -550,10 +557,10 @@ def tiles(images, columns):
     sheet[:n, :h, :w] = images
     return sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
 
-def plot_curves(loss, score, history, name):
+def plot_curves(loss, score, history, name, part="test"):
     """Curves of train and test in two panels, from rows (train loss, train score, test loss, test score)."""
     for ax, column, title in (loss, 0, "loss"), (score, 1, name):
-        for offset, label in (0, "train"), (2, "test"):
+        for offset, label in (0, "train"), (2, part):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
                     marker="." if len(history) < 30 else "")        # or a single epoch would not be seen
         ax.set(title=title, xlabel="epoch")
@@ -595,7 +602,7 @@ def run(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
-    except (UserError, OSError) as error:
+    except (UserError, OSError, MemoryError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 try:    # Linux: let the C library keep freed memory, so that the arrays of the next step need no new pages

@@ -31,7 +31,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import UserError, batch_last, minibatches, predict
+from datasets import UserError, batch_last, finite, minibatches, predict
 
 
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
@@ -266,7 +266,7 @@ def score(Z, y):
 def in_words(value, data):
     return f"accuracy {100 * value:.2f} %" if data.classes else f"RMSE {value:.4f}"
 
-def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
+def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print, part="test"):
     """Fit the net. Returns per epoch (train loss, train score, test loss, test score), those of train being
     means over the minibatches as they go by; and copies of theta after epochs 0, 1, 2, 4, ... and the last.
     Ctrl-C ends it early; UserError if the loss is not finite."""
@@ -279,20 +279,18 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
                 optimizer.lr = lr * (1 - step / steps)  # (46)  η = η₀ (1 − t / T)
                 step += 1
                 Z = net.forward(X, training=True)
-                L = loss.forward(Z, y)
+                L = finite(loss.forward(Z, y), step, lr)
                 net.backward(loss.backward())
                 optimizer.step()
-                if not math.isfinite(L):
-                    raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
                 sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
             Z, y = predict(net, data.X_test), batch_last(data.y_test)
-            history.append((*sums, loss.forward(Z, y), score(Z, y)))
+            history.append((*sums, finite(loss.forward(Z, y), step, lr), score(Z, y)))
             if epoch & (epoch - 1) == 0:                # a power of 2
                 thetas[epoch] = net.theta.copy()
-            if epoch % math.ceil(epochs / 20) == 0:
+            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
                 L, value, L_test, value_test = history[-1]
                 say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, {in_words(value, data)}   "
-                    f"test loss {L_test:.4f}, {in_words(value_test, data)}")
+                    f"{part} loss {L_test:.4f}, {in_words(value_test, data)}")
     except KeyboardInterrupt:
         say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
     thetas[len(history)] = net.theta.copy()
@@ -328,13 +326,13 @@ def probabilities(Z):
     """Of all classes (K, n), from logits; a single logit z says the same as two, 0 and z."""
     return Softmax().forward(Z if len(Z) > 1 else np.concatenate([0 * Z, Z]))
 
-def plot(net, data, history, thetas, path, show):
+def plot(net, data, history, thetas, part, path, show):
     """What the net has learnt, where it is wrong, and how it got there."""
     X, y, D = data.X_test, data.y_test.ravel(), data.X_test.shape[1]
     images, shots = X.dtype == np.uint8, [sorted(thetas)[i] for i in (len(thetas) // 4, len(thetas) // 2, -1)]
     layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: "ABCl;ABCs"}.get(D, "WWCCl;WWCCs")
     fig, ax = datasets.figure(layout, 13, 8 if images else 4.5)
-    datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE")
+    datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE", part)
     if D == 1:
         x = np.linspace(X.min(), X.max(), 400)[:, None]
         ax["A"].plot(data.X_train, data.y_train, ".", color="silver", label="training data")
@@ -404,8 +402,9 @@ def main(argv=None):
     datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
     print(f"mlp.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test",
           flush=True)
-    watched = data
+    watched, part = data, "test"
     if args.search:                                     # the test data wait for the end
+        part = "validation"
         watched = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng)
         search(watched, args, rng)
     net, loss, optimizer = build(data, args, rng)
@@ -414,14 +413,14 @@ def main(argv=None):
     datasets.summary(net, data.X_train[:1])
 
     start = time.time()
-    history, thetas = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
+    history, thetas = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng, part=part)
     Z, y = predict(net, data.X_test), batch_last(data.y_test)
     result, seconds = score(Z, y), time.time() - start
     wrong = f" ({round((1 - result) * y.size):,} of {y.size:,} wrong)" if data.classes else ""
     print(f"test {in_words(result, data)}{wrong} after {seconds:.0f} s")
     if args.save:
         np.savez(args.save, **net.state_dict())
-    plot(net, data, history, thetas, args.figure or f"figures/mlp-{data.name}.png", not args.no_show)
+    plot(net, data, history, thetas, part, args.figure or f"figures/mlp-{data.name}.png", not args.no_show)
     return {"score": result, "loss": loss.forward(Z, y), "history": history, "net": net, "seconds": seconds}
 
 

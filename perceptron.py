@@ -28,7 +28,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import Data, UserError, batch_last, minibatches
+from datasets import Data, UserError, batch_last, finite, minibatches
 
 
 # --- The neuron: X (D, N) has N examples in columns, z and a are (1, N), dv means ∂L/∂v -----------------
@@ -94,12 +94,11 @@ def train(neuron, data, epochs, batch_size, lr, rng):
                 neuron.backward(y)
                 neuron.update(lr)
             row = (*evaluate(neuron, data.X_train, data.y_train), *evaluate(neuron, data.X_test, data.y_test))
-            if not math.isfinite(row[0]):
-                raise UserError(f"the loss is {row[0]} after epoch {epoch}: try a lower --lr than {lr:g}")
+            finite(row[0], epoch * math.ceil(len(data.X_train) / batch_size), lr)
             history.append(row)
             if epoch & (epoch - 1) == 0:                # a power of 2
                 path[epoch] = neuron.w.copy(), neuron.b.copy()
-            if epoch % math.ceil(epochs / 20) == 0:
+            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
                 print(f"epoch {epoch:3}/{epochs}   train loss {row[0]:.4f}, accuracy {100 * row[1]:.2f} %   "
                       f"test loss {row[2]:.4f}, accuracy {100 * row[3]:.2f} %", flush=True)
     except KeyboardInterrupt:
@@ -159,7 +158,8 @@ def two_classes(data, names):
     y (n, 1), 0 or 1; and of pictures those of the test."""
     chosen = [data.classes.index(name) for name in names or data.classes[-2:] if name in data.classes]
     if len(set(chosen)) != 2:
-        raise UserError(f"--classes needs two different ones of: {', '.join(data.classes)}")
+        classes = ", ".join(data.classes) or f"none, as {data.name} has numbers to learn, not classes"
+        raise UserError(f"--classes needs two different ones of: {classes}")
     train, test = np.isin(data.y_train, chosen), np.isin(data.y_test, chosen)
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train[train], data.X_test[test]))
     scale = 255 if X_train.dtype == np.uint8 else X_train.std(axis=0)

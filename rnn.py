@@ -41,7 +41,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import UserError
+from datasets import UserError, finite
 
 
 # --- Cells: a sequence is (T, D, N), N examples of T steps; a state is (H, N); dV means ∂L/∂V -----------
@@ -441,18 +441,15 @@ def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: No
                 optimizer.lr = lr * (1 - step / (epochs * task.steps))  # (46)  η = η₀ (1 − t / T)
                 step += 1
                 Z, state = net.forward(X, state if task.carry else 0, last)
-                losses.append(loss.forward(Z, Y))
+                losses.append(finite(loss.forward(Z, Y), step, lr))
                 net.backward(loss.backward())
                 clip(net.dtheta, limit)
                 optimizer.step()
-                if not math.isfinite(losses[-1]):
-                    raise UserError(f"the loss is {losses[-1]} in step {step}: "
-                                    f"try a lower --lr than {lr:g}")
                 if task.steps > 1:
                     datasets.bar(f"epoch {epoch}/{epochs}", len(losses), task.steps, start)
             datasets.bar()
-            history.append((float(np.mean(losses)), evaluate(net, loss, task)))
-            if epoch % math.ceil(epochs / 20) == 0:
+            history.append((float(np.mean(losses)), finite(evaluate(net, loss, task), step, lr)))
+            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
                 a, b = history[-1]
                 say(f"epoch {epoch:3}/{epochs}   train loss {a:.4f}   test loss {b:.4f}")
                 after()
@@ -542,7 +539,7 @@ def choose_task(args, rng):
     if name == "adding":
         datasets.fill_in(args, dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0))
         return Adding(args.batch_size, args.window, rng)
-    if name in ("airline", "sine") or name.endswith(".csv"):
+    if name in ("airline", "sine") or name.lower().endswith(".csv"):
         datasets.fill_in(args, dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05))
         name, values, season = datasets.load_series(name, args.column, args.seed)
         return Series(name, values, args.season or season)
