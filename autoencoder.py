@@ -384,7 +384,8 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0
             if (epochs - epoch) % math.ceil(epochs / 20) == 0:
                 say(f"epoch {epoch:3}/{epochs}   train loss {mean:.4f}   test error {history[-1][1]:.4f}")
     except KeyboardInterrupt:
-        say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+        datasets.bar()
+        say(f"interrupted in epoch {epoch}: going on with what has been learnt")
     return history
 
 
@@ -564,8 +565,9 @@ def plot(runs, data, args, path, show):
         first = np.unique(y, return_index=True)[1][:10]                 # of each class
         walks = np.linspace(codes[first], codes[np.roll(first, -1)], 11, axis=1).reshape(-1, k)
         plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
-        Y, KL = tsne(codes[:2000].T, args.perplexity)
-        plot_sheet(ax["M"], map_of(pictures, Y.T, hues), 0, f"t-SNE map of the codes (KL {KL:.2f})")
+        if len(codes) > 2:
+            Y, KL = tsne(codes[:2000].T, args.perplexity)
+            plot_sheet(ax["M"], map_of(pictures, Y.T, hues), 0, f"t-SNE map of the codes (KL {KL:.2f})")
     datasets.finish(fig, path, show)
 
 
@@ -609,35 +611,43 @@ def main(argv=None):
     if max(args.latent) > D:
         raise UserError(f"{max(args.latent)} codes are more than the {D} pixels: nothing would be squeezed")
     shown = min(len(data.X_test), 2000)
-    args.perplexity = args.perplexity or min(30, shown / 4)
-    check_perplexity(args.perplexity, shown)
-    print(f"autoencoder.py learns {data.name}: {n:,} examples to train, {len(data.X_test):,} to test",
-          flush=True)
+    if args.perplexity:
+        check_perplexity(args.perplexity, shown)
+    else:
+        args.perplexity = max(1, min(30, shown / 4))
     X, X_test = (X.reshape(-1, D) * np.float32(1 / 255) for X in (data.X_train, data.X_test))
-    (mean, V), runs = pca(X, max(args.latent)), {}
+    runs = {}
     for k in args.latent:
         net, loss, optimizer = build(data, args, rng, k)
+        print(f"autoencoder.py learns {data.name} by {k} codes: {n:,} examples to train, {len(X_test):,} to "
+              f"test, {net.theta.size:,} parameters", flush=True)
         if args.load:
             datasets.read_weights(args.load, net.state_dict())
         datasets.summary(net, data.X_train[:1])
         start = time.time()
         history = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
         seen, made, error = evaluate(net, data.X_test, args.noise, args.mask)
-        seconds, projected = time.time() - start, project(seen.reshape(-1, D), mean, V[:k])
+        seconds, projected = time.time() - start, project(seen.reshape(-1, D), *pca(X, k))
         error_pca, codes = float(np.mean((projected - X_test) ** 2)), predict(net.encoder, seen).T
         print(f"test error {error:.4f} per pixel (PCA: {error_pca:.4f}) after {seconds:.0f} s", flush=True)
         runs[k] = dict(net=net, history=history, seen=seen, made=made, projected=projected, codes=codes,
                        test=error, PCA=error_pca, seconds=seconds)
+        if len(history) < args.epochs:                  # interrupted
+            break
+    if args.save:
+        np.savez(args.save, **net.state_dict())
     if len(runs) > 1:
         print("codes   test error      PCA")
         for k, run in runs.items():
             print(f"{k:5}   {run['test']:10.4f}   {run['PCA']:6.4f}")
-    for k, labels in product(runs, [n] * args.classify + [args.labels] * bool(args.labels)):
-        scores = runs[k][labels] = usefulness(runs[k]["net"], data, labels, rng)
-        print(f"softmax regression with {labels:,} labels, test accuracy: pixels {100 * scores[0]:.2f} %, "
-              f"reconstructions {100 * scores[1]:.2f} %, {k} codes {100 * scores[2]:.2f} %", flush=True)
-    if args.save:
-        np.savez(args.save, **net.state_dict())
+    if args.classify or args.labels:
+        print("softmax regression, test accuracy\nlabels   codes    pixels   reconstructions     codes")
+    try:
+        for k, labels in product(runs, [n] * args.classify + [args.labels] * bool(args.labels)):
+            a, b, c = runs[k][labels] = usefulness(runs[k]["net"], data, labels, rng)
+            print(f"{labels:6,}   {k:5}   {100 * a:5.2f} %   {100 * b:13.2f} %   {100 * c:5.2f} %", flush=True)
+    except KeyboardInterrupt:
+        print("\ninterrupted: going on with what is known")
     plot(runs, pictures, args, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
     return {**runs[args.latent[-1]], "runs": runs}
 

@@ -345,7 +345,8 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
                 say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, accuracy {100 * score:.2f} %   "
                     f"test loss {L_test:.4f}, accuracy {100 * score_test:.2f} %")
     except KeyboardInterrupt:
-        say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+        datasets.bar()
+        say(f"interrupted in epoch {epoch}: going on with what has been learnt")
     return history
 
 
@@ -486,7 +487,7 @@ def main(argv=None):
     out = {"net": net}
     if not only_predict:
         print(f"cnn.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to "
-              "test", flush=True)
+              f"test, {net.theta.size:,} parameters", flush=True)
         print_layers(net, batch_last(data.X_train[:1]))
         start = time.time()
         history = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)

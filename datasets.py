@@ -239,13 +239,14 @@ def _download(url, path, md5):
                 raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
             if digest.hexdigest() != md5:
                 raise OSError(f"wrong checksum: its {done:,} bytes are not the file, perhaps a web page")
+            os.chmod(part.name, 0o644)                  # others may share the folder
             os.replace(part.name, path)
         finally:
             Path(part.name).unlink(missing_ok=True)
 
 def find(name, file, md5, mirrors):
     """The path of a file of the data set `name`, on first use downloaded from the first mirror that works."""
-    folder = Path(os.environ.get("DATASETS_DIR") or Path(__file__).parent / "data") / name
+    folder = Path(os.environ.get("DATASETS_DIR") or Path(__file__).parent / "data").expanduser() / name
     failures = []
     if (folder / file).exists():
         return folder / file
@@ -273,7 +274,7 @@ def _idx(path):
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 def _hdf5(path):
-    """The images (n, height, width) and the labels (n,) in an HDF5 file of cats and dogs, uint8."""
+    """The images (n, height, width), uint8, and the labels (n,) in an HDF5 file of cats and dogs."""
     try:
         import h5py
     except ImportError:
@@ -367,21 +368,23 @@ def load_series(name, column=None, seed=0):
         return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
     try:
         with open(name, encoding="utf-8-sig", newline="") as file:
-            delimiter = max(",;\t", key=file.readline().count)
+            mark = max(",;\t", key=file.readline().count)
             file.seek(0)
-            header, *rows = list(csv.reader(file, delimiter=delimiter)) or [[]]
-    except UnicodeDecodeError:
-        raise UserError(f"{name} is not a text in UTF-8") from None
+            reader = csv.reader(file, delimiter=mark, skipinitialspace=True)
+            rows = [(reader.line_num, row) for row in reader if any(row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{name} is not a table in UTF-8: {error}") from None
+    header = rows[0][1] if rows else []
     if not header or column and column not in header:
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header)}")
     k, values = header.index(column) if column else len(header) - 1, []
-    for line, row in enumerate(rows, 2):
+    for line, row in rows[1:]:
         try:
-            values.append(float(row[k]))
-            if not math.isfinite(values[-1]):
+            values.append(float(row[k].replace(",", ".") if mark == ";" else row[k]))
+            if not math.isfinite(values[-1]) or any(row[len(header):]):         # 1,234 without quotes
                 raise ValueError
         except (ValueError, IndexError):
-            raise UserError(f"{name}, line {line}: no number in column {header[k]}") from None
+            raise UserError(f"{name}, line {line}: no number in column {header[k]}: {mark.join(row)}") from None
     return Path(name).stem, np.array(values), 12
 
 
@@ -448,7 +451,7 @@ def predict(net, X):
 
 def bar(label="", done=0, total=1, start=0.0):
     """Draw a progress bar over the current line of a terminal; without a label, wipe it away."""
-    if not sys.stdout.isatty():
+    if not getattr(sys.stdout, "isatty", bool)():
         return
     width = shutil.get_terminal_size().columns - 1
     left = (time.time() - start) * (total / max(done, 1) - 1)
@@ -475,14 +478,14 @@ def _written(*endings):
     def parse(path):
         if Path(path).suffix not in endings:
             raise argparse.ArgumentTypeError(f"{path} should end in {' or '.join(endings)}")
-        if not Path(path).absolute().parent.is_dir():
-            raise argparse.ArgumentTypeError(f"{path} would lie in a folder that does not exist")
+        if not os.access(Path(path).absolute().parent, os.W_OK):
+            raise argparse.ArgumentTypeError(f"{path}: the folder does not exist, or cannot be written")
         return path
     return parse
 
 def parser(script, about, default, others, optimizers=()):
     """An argument parser with the options that the scripts share; a mistake ends in one line, exit code 2."""
-    parser = argparse.ArgumentParser(script, description=about.split("\n")[0])
+    parser = argparse.ArgumentParser(script, description=(about or "").split("\n")[0])
     parser.error = lambda message: parser.exit(2, f"{script}: {message}\n")
     option = parser.add_argument
     option("--dataset", metavar="NAME", help=f"{default} (default), {others}")
@@ -504,7 +507,7 @@ def fill_in(args, usual, examples=0):
     given = args.epochs is not None
     vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
     if examples and not given:
-        args.epochs = max(args.epochs, math.ceil(600 * args.batch_size / examples))
+        args.epochs = max(args.epochs, math.ceil(600 / math.ceil(examples / args.batch_size)))
 
 def summary(net, X):
     """Print the table of layers for examples X (n, ...)."""
@@ -593,8 +596,8 @@ def plot_mistakes(ax, images, y, P, classes):
 def run(main):
     """Run a script's main: what the user can mend ends in one line on stderr, not in a traceback."""
     try:
-        if hasattr(sys.stdout, "reconfigure"):          # a console may lack letters that a text has
-            sys.stdout.reconfigure(errors="replace")
+        if hasattr(sys.stdout, "reconfigure"):          # consoles may lack letters, pipes shall not wait
+            sys.stdout.reconfigure(errors="replace", line_buffering=True)
         with np.errstate(over="ignore", invalid="ignore"):      # training looks out for them itself
             main()
         sys.stdout.flush()

@@ -269,7 +269,7 @@ def in_words(value, data):
 def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print, part="test"):
     """Fit the net. Returns per epoch (train loss, train score, test loss, test score), those of train being
     means over the minibatches as they go by; and copies of theta after epochs 0, 1, 2, 4, ... and the last.
-    Ctrl-C ends it early; UserError if the loss is not finite."""
+    Ctrl-C ends it early; UserError if the loss is not finite. `part` names what stands as test data."""
     history, thetas = [], {0: net.theta.copy()}
     lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
     try:
@@ -292,7 +292,8 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print, part="
                 say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, {in_words(value, data)}   "
                     f"{part} loss {L_test:.4f}, {in_words(value_test, data)}")
     except KeyboardInterrupt:
-        say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+        datasets.bar()
+        say(f"interrupted in epoch {epoch}: going on with what has been learnt")
     thetas[len(history)] = net.theta.copy()
     return history, thetas
 
@@ -317,7 +318,8 @@ def search(data, args, rng):
         if interrupted:
             break
     vars(args).update(min(tried)[2])
-    print(f"the best is trial {min(tried)[1]}")
+    print(f"the best is trial {min(tried)[1]}: --optimizer {args.optimizer} --lr {args.lr:.2g} --activation "
+          f"{args.activation} --hidden {' '.join(map(str, args.hidden))}")
 
 
 # --- Figure ---------------------------------------------------------------------------------------------
@@ -355,10 +357,11 @@ def plot(net, data, history, thetas, part, path, show):
         P, square = probabilities(predict(net, X)), (-1, math.isqrt(D), math.isqrt(D))
         first = net.layers[0].W.size                    # theta begins with the first layer's W
         start, end = (thetas[epoch][:first].reshape(-1, D)[:48] for epoch in (0, max(thetas)))
-        W = end - start if images else end              # without the noise where digits have no ink
+        W = end - start if images and history else end  # without the noise where digits have no ink
         ax["W"].imshow(datasets.tiles(W.reshape(square), 8) if images else W, cmap="RdBu", aspect="auto",
                        vmin=-np.abs(W).max(), vmax=np.abs(W).max())
-        ax["W"].set(title="learnt by the first units: blue excites, red inhibits", xticks=[], yticks=[])
+        ax["W"].set(title=f"first weights{' (change)' if images else ''}: blue excites, red inhibits",
+                    xlabel="" if images else "feature", ylabel="" if images else "unit", xticks=[], yticks=[])
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
         if images:
             datasets.plot_mistakes(ax["M"], X.reshape(square), y, P, data.classes)
@@ -390,7 +393,10 @@ def parse_args(argv=None):
     option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each")
     option("--dropout", type=number(float, 0, 1), metavar="P", help="chance to silence a hidden unit")
     option("--search", type=number(int, 0), default=0, metavar="N", help="use the best of N random settings")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.search and args.load:
+        parser.error("--search chooses a net anew: no weights to --load would fit")
+    return args
 
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
@@ -400,14 +406,16 @@ def main(argv=None):
     data = as_rows(data)
     images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
     datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
-    print(f"mlp.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test",
-          flush=True)
+    net, loss, optimizer = build(data, args, rng)
+    parameters = "" if args.search else f", {net.theta.size:,} parameters"
+    print(f"mlp.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test"
+          f"{parameters}", flush=True)
     watched, part = data, "test"
     if args.search:                                     # the test data wait for the end
         part = "validation"
         watched = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng)
         search(watched, args, rng)
-    net, loss, optimizer = build(data, args, rng)
+        net, loss, optimizer = build(data, args, rng)
     if args.load:
         datasets.read_weights(args.load, net.state_dict())
     datasets.summary(net, data.X_train[:1])

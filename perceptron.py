@@ -102,7 +102,7 @@ def train(neuron, data, epochs, batch_size, lr, rng):
                 print(f"epoch {epoch:3}/{epochs}   train loss {row[0]:.4f}, accuracy {100 * row[1]:.2f} %   "
                       f"test loss {row[2]:.4f}, accuracy {100 * row[3]:.2f} %", flush=True)
     except KeyboardInterrupt:
-        print(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+        print(f"interrupted in epoch {epoch}: going on with what has been learnt")
     path[len(history)] = neuron.w.copy(), neuron.b.copy()
     return history, path
 

@@ -311,9 +311,11 @@ class Text:
         self.name, self.N, self.T, self.classes = name, N, T, sorted(set(text))
         self.D = self.K = len(self.classes)
         cut = len(text) * 9 // 10
+        self.amount = f"{cut:,} characters to train, {len(text) - cut:,} to test"
         self.text, self.steps = (text[:cut], text[cut:]), math.ceil((cut // N - 1) / T)
         if cut < N * (T + 1) or len(text) - cut < T + 1:
-            raise UserError(f"{name} has {len(text):,} characters: too few for {N} readers of windows of {T}")
+            raise UserError(f"{name} has {len(text):,} characters: too few for {N} readers of windows of {T}: "
+                            "try a lower --batch-size or --window")
 
     def encode(self, text):
         """Character numbers (T,)."""
@@ -336,7 +338,7 @@ class Text:
             yield self.one_hot(window[:-1]), window[1:].ravel(), 0
 
     def in_words(self, L):
-        return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {math.exp(L):.1f})"
+        return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {np.exp(L):.1f})"
 
 class Adding:
     """Add up two of T numbers: those that a second input marks, one in either half (Hochreiter & Schmidhuber
@@ -345,6 +347,7 @@ class Adding:
 
     def __init__(self, N, T, rng):
         self.N, self.T, self.rng = N, T, rng
+        self.amount = f"{self.steps * N:,} sequences to train, drawn anew in each epoch, {20 * N:,} to test"
         self.held_out = [self.draw() for _ in range(20)]
 
     def draw(self):
@@ -370,12 +373,13 @@ class Series:
         self.name, self.values, self.season = name, np.array(values, float), season
         self.cut = len(values) * 2 // 3
         if self.cut < 2 * season + 4:
-            raise UserError(f"{name} has {len(values)} values: too few for a season of {season}")
+            raise UserError(f"{name} has {len(values)} values: too few for a --season of {season}")
         positive = self.values.min() > 0
         self.unbend, self.level = (np.exp, np.log(self.values)) if positive else (np.asarray, self.values)
         growth = self.level[season:] - self.level[:-season]  # (89)  gₜ = ln yₜ − ln yₜ₋ₛ
         change = np.diff(growth)                        # (90)  xₜ = gₜ − gₜ₋₁
         self.held_out = len(values) - self.cut
+        self.amount = f"{self.cut:,} values to train, {self.held_out:,} to test, seasons of {season}"
         self.scale = change[:-self.held_out].std() or 1.0
         self.X = (np.stack([change, -change], axis=-1)[:, None] / self.scale).astype(np.float32)
 
@@ -403,9 +407,6 @@ class Series:
                   "last year's value": level[cut - s:-s], "last year times growth": rule,
                   "net, free run": np.array(own[cut:]), "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
-
-    def in_words(self, L):
-        return f"loss {L:.4f}"
 
 
 # --- Training -------------------------------------------------------------------------------------------
@@ -454,7 +455,8 @@ def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: No
                 say(f"epoch {epoch:3}/{epochs}   train loss {a:.4f}   test loss {b:.4f}")
                 after()
     except KeyboardInterrupt:
-        say(f"\ninterrupted in epoch {epoch}: going on with what has been learnt")
+        datasets.bar()
+        say(f"interrupted in epoch {epoch}: going on with what has been learnt")
     return history
 
 def sample(net, task, n, temperature, prime, rng):
@@ -539,7 +541,7 @@ def choose_task(args, rng):
     if name == "adding":
         datasets.fill_in(args, dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0))
         return Adding(args.batch_size, args.window, rng)
-    if name in ("airline", "sine") or name.lower().endswith(".csv"):
+    if name in ("airline", "sine") or name.lower().endswith((".csv", ".tsv")):
         datasets.fill_in(args, dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05))
         name, values, season = datasets.load_series(name, args.column, args.seed)
         return Series(name, values, args.season or season)
@@ -550,13 +552,14 @@ def choose_task(args, rng):
     return task
 
 def report(forecasts):
-    """Print the RMSE of all forecasts, and whether the net beats the simple rules. Returns them by name."""
+    """Print the RMSE of all forecasts, and which simple rules the net does not beat. Returns them by name."""
     truth = forecasts.pop("truth")
     rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
     for name, value in rmse.items():
         print(f"    {name:24} RMSE {value:.4g}")
-    won = rmse["net, one step"] < min(value for name, value in rmse.items() if "net" not in name)
-    print(f"one step ahead the net {'beats every simple rule' if won else 'does not beat every simple rule'}")
+    for how, net in ("one step ahead", "net, one step"), ("running free", "net, free run"):
+        better = [name for name, value in rmse.items() if "net" not in name and value <= rmse[net]]
+        print(f"{how} the net {'does not beat ' + ', '.join(better) if better else 'beats every simple rule'}")
     return rmse
 
 def main(argv=None):
@@ -575,6 +578,8 @@ def main(argv=None):
     option("--column", metavar="NAME", help="column of the .csv (the last one)")
     option("--season", type=number(int, 1), metavar="STEPS", help="steps per season of a series (12)")
     args = parser.parse_args(argv)
+    if args.compare and args.load:
+        parser.error("--compare trains three cells: the weights to --load would fit one")
 
     rng = np.random.default_rng(args.seed)
     task = choose_task(args, rng)
@@ -591,7 +596,8 @@ def main(argv=None):
     runs, fresh = {}, {cell: build(cell, task, args) for cell in CELLS}
     for cell in CELLS if args.compare else [args.cell]:
         net, loss, start = build(cell, task, args), task.Loss(), time.time()
-        print(f"rnn.py learns {task.name} with {cell.upper()}\nlayer         output per step   parameters")
+        print(f"rnn.py learns {task.name} with {cell.upper()}: {task.amount}, {net.theta.size:,} parameters\n"
+              "layer         output per step   parameters")
         for layer, size in (net.cell, args.hidden), (net.output, task.K):
             parameters = sum(getattr(layer, name).size for name in layer.params)
             print(f"{type(layer).__name__:14}{size:15}   {parameters:10,}")
@@ -601,22 +607,26 @@ def main(argv=None):
         optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
         history = train(net, loss, optimizer, task, args.epochs, args.clip, after=show_sample)
         L, seconds = evaluate(net, loss, task), time.time() - start
-        print(f"test {task.in_words(L)} after {seconds:.0f} s")
         runs[cell] = dict(net=net, task=task, history=history, loss=L, seconds=seconds)
         if isinstance(task, Series):
-            runs[cell]["rmse"] = report(task.forecasts(net))
+            rmse = runs[cell]["rmse"] = report(task.forecasts(net))
+            print(f"test RMSE {rmse['net, one step']:.4g} after {seconds:.0f} s")
+        else:
+            print(f"test {task.in_words(L)} after {seconds:.0f} s")
+        if len(history) < args.epochs:                  # interrupted
+            break
     if args.compare:
         print("cell   parameters   seconds   test loss")
         for cell, run in runs.items():
             size = run["net"].theta.size
             print(f"{cell.upper():4}   {size:10,}   {run['seconds']:7.1f}   {run['loss']:9.4f}")
-    result = runs[args.cell]
+    result = runs.get(args.cell, runs[cell])
+    if args.save:
+        np.savez(args.save, **result["net"].state_dict())
     if text and args.sample:
         result["sample"] = sample(result["net"], task, args.sample, args.temperature, prime,
                                   np.random.default_rng(args.seed))
         print(f"--- a sample at temperature {args.temperature:g}\n{result['sample']}\n---")
-    if args.save:
-        np.savez(args.save, **result["net"].state_dict())
     plot(runs, fresh, result["net"], task, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
     return {**result, "runs": runs}
 

@@ -961,7 +961,7 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "minst mnist, digits": "mlp --dataset minst",
     "rnm shakespeare, python-docs": "rnn --dataset rnm",
     "train-images cannot be downloaded": "mlp --dataset mnist",
-    "in a folder that does not exist": "mlp --save @none/w.npz, mlp --figure @none/a.png",
+    "folder does not exist": "mlp --save @none/w.npz, mlp --figure @none/a.png",
     "should end in .npz": "mlp --save w", "should end in .png": "mlp --figure a.mov",
     "No such file none": "mlp --dataset xor --load @none.npz, "
                          "cnn --channels 4 8 --load @cnn.npz --predict @none.png",
