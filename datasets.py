@@ -47,13 +47,11 @@ def _numbers(text, digits):
 
 # --- Generated in the plane, and one curve --------------------------------------------------------------
 
-def split(name, X, y, classes, rng, held_out=0.2):
-    """Data with the share `held_out` of every class (of all examples in a regression) set aside as test."""
+def split(name, X, y, classes, rng):
+    """Data with a fifth of every class (of all examples in a regression) set aside as test."""
     groups = [np.flatnonzero(y == k) for k in range(len(classes))] if classes else [np.arange(len(y))]
-    groups = [rng.permutation(rows) for rows in groups]
-    sizes = [max(1, round(len(rows) * held_out)) for rows in groups]
-    test = np.concatenate([rows[:size] for rows, size in zip(groups, sizes)])
-    train = np.concatenate([rows[size:] for rows, size in zip(groups, sizes)])
+    parts = [np.split(rng.permutation(rows), [max(1, round(len(rows) / 5))]) for rows in groups]
+    test, train = map(np.concatenate, zip(*parts))
     return Data(name, X[train], y[train], X[test], y[test], classes)
 
 def _generated(name, rng, n=500):
