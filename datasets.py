@@ -59,9 +59,6 @@ def _generated(name, rng, n=500):
     def noise(size):
         return size * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
 
-    def angles(start, stop):
-        return rng.uniform(start, stop, n)
-
     if name == "sine":
         x = rng.uniform(-1, 1, (n, 1))
         return split(name, x, np.sin(2 * np.pi * x) + 0.1 * rng.standard_normal((n, 1)), (), rng)
@@ -71,10 +68,10 @@ def _generated(name, rng, n=500):
     elif name == "xor":
         clouds = [noise(0.3) + corner * rng.choice([-1, 1], n) for corner in (1 + 1j, 1 - 1j)]
     elif name == "moons":
-        clouds = [np.exp(1j * angles(0, np.pi)) - 0.5 - 0.25j, np.exp(1j * angles(-np.pi, 0)) + 0.5 + 0.25j]
-        clouds = [cloud + noise(0.12) for cloud in clouds]
+        upper, lower = np.exp(1j * rng.uniform(0, np.pi, n)), np.exp(1j * rng.uniform(-np.pi, 0, n))
+        clouds = [upper - 0.5 - 0.25j + noise(0.12), lower + 0.5 + 0.25j + noise(0.12)]
     elif name == "circles":
-        clouds = [radius * np.exp(1j * angles(0, 2 * np.pi)) + noise(0.1) for radius in (0.5, 1.2)]
+        clouds = [radius * np.exp(1j * rng.uniform(0, 2 * np.pi, n)) + noise(0.1) for radius in (0.5, 1.2)]
     elif name == "spirals":
         turns = [np.sqrt(rng.uniform(0.02, 1, n)) for arm in range(3)]
         clouds = [2 * t * np.exp(5j * t + 2j * np.pi * arm / 3) + noise(0.05) for arm, t in enumerate(turns)]
