@@ -144,7 +144,7 @@ def plot(neuron, data, pictures, history, path, file, show):
     for k, name in enumerate(data.classes):
         ax["z"].hist(z[y == k], bins, color=datasets.COLORS[k], alpha=0.6, label=name)
     twin = ax["z"].twinx()
-    twin.plot(bins, neuron.activation(bins), color="black", label="answer a")
+    twin.plot(bins, neuron.activation(bins), color="black")
     twin.set(ylabel="answer a", ylim=(-0.02, 1.05))
     ax["z"].set(title="the test examples by their z", xlabel="z", ylabel="examples")
     ax["z"].legend(loc="center left")
