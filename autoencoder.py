@@ -644,8 +644,8 @@ def main(argv=None):
         print("softmax regression, test accuracy\nlabels   codes    pixels   reconstructions     codes")
     try:
         for k, labels in product(runs, [n] * args.classify + [args.labels] * bool(args.labels)):
-            a, b, c = runs[k][labels] = usefulness(runs[k]["net"], data, labels, rng)
-            print(f"{labels:6,}   {k:5}   {100 * a:5.2f} %   {100 * b:13.2f} %   {100 * c:5.2f} %", flush=True)
+            scores = runs[k][labels] = usefulness(runs[k]["net"], data, labels, rng)
+            print("{:6,}   {:5}   {:5.2f} %   {:13.2f} %   {:5.2f} %".format(labels, k, *100 * np.array(scores)))
     except KeyboardInterrupt:
         print("\ninterrupted: going on with what is known")
     plot(runs, pictures, args, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)

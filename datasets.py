@@ -17,7 +17,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 import time
 import urllib.request
 import warnings
@@ -216,42 +215,38 @@ _FILES = {   # name: classes, file names, their MD5, mirrors (best first)
 }
 
 def _download(url, path, md5):
-    """Fetch url into a temporary file, which becomes `path` only when all its bytes are there and right."""
+    """Fetch url. There is a file `path` only when all its bytes are there and right."""
     with urllib.request.urlopen(url, timeout=10) as response:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False)
-        try:
-            size, done, digest = int(response.headers["Content-Length"] or 0), 0, hashlib.md5()
-            start = time.time()
-            with part:
-                while block := response.read(1 << 16):
-                    part.write(block)
-                    digest.update(block)
-                    done += len(block)
-                    bar(f"downloading {path.parent.name}/{path.name}", done, max(size, done), start)
-            bar()
-            if done < size:
-                raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
-            if digest.hexdigest() != md5:
-                raise OSError(f"wrong checksum: its {done:,} bytes are not the file, perhaps a web page")
-            os.chmod(part.name, 0o644)                  # others may share the folder
-            os.replace(part.name, path)
-        finally:
-            Path(part.name).unlink(missing_ok=True)
+        size, body, start = int(response.headers["Content-Length"] or 0), bytearray(), time.time()
+        while block := response.read(1 << 16):
+            body += block
+            bar(f"downloading {path.parent.name}/{path.name}", len(body), max(size, len(body)), start)
+    bar()
+    if len(body) < size:
+        raise OSError(f"the connection ended after {len(body):,} of {size:,} bytes")
+    if hashlib.md5(body).hexdigest() != md5:
+        raise OSError(f"wrong checksum: its {len(body):,} bytes are not the file, perhaps a web page")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")            # another process has another
+    try:
+        part.write_bytes(body)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 def find(name, file, md5, mirrors):
     """The path of a file of the data set `name`, on first use downloaded from the first mirror that works."""
     folder = Path(os.environ.get("DATASETS_DIR") or Path(__file__).parent / "data").expanduser() / name
-    failures = []
-    if (folder / file).exists():
-        return folder / file
+    path, failures = folder / file, []
+    if path.exists():
+        return path
     for mirror in mirrors:
         try:
-            _download(mirror + file, folder / file, md5)
-            return folder / file
+            _download(mirror + file, path, md5)
+            return path
         except (OSError, http.client.HTTPException) as error:
             failures.append(f"{mirror.split('/')[2]}: {str(error).strip('<>')}")
-    raise Unavailable(f"{folder / file} is not there and cannot be downloaded ({'; '.join(failures)}); "
+    raise Unavailable(f"{path} is not there and cannot be downloaded ({'; '.join(failures)}); "
                       f"put it there yourself, or choose another --dataset")
 
 def _idx(path):
@@ -376,7 +371,7 @@ def load_series(name, column=None, seed=0):
             if not math.isfinite(values[-1]) or any(row[len(header):]):         # 1,234 without quotes
                 raise ValueError
         except (ValueError, IndexError):
-            raise UserError(f"{name}, line {line}: no number in column {header[k]}: {mark.join(row)}") from None
+            raise UserError(f"{name}, line {line} has no number in {header[k]}: {mark.join(row)}") from None
     return Path(name).stem, np.array(values), 12
 
 

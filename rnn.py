@@ -314,8 +314,8 @@ class Text:
         self.amount = f"{cut:,} characters to train, {len(text) - cut:,} to test"
         self.text, self.steps = (text[:cut], text[cut:]), math.ceil((cut // N - 1) / T)
         if cut < N * (T + 1) or len(text) - cut < T + 1:
-            raise UserError(f"{name} has {len(text):,} characters: too few for {N} readers of windows of {T}: "
-                            "try a lower --batch-size or --window")
+            raise UserError(f"{name} has {len(text):,} characters: too few for {N} readers of windows of "
+                            f"{T}: try a lower --batch-size or --window")
 
     def encode(self, text):
         """Character numbers (T,)."""
@@ -430,7 +430,7 @@ def evaluate(net, loss, task):
         total, count = total + loss.forward(Z, Y) * Y.size, count + Y.size
     return total / count
 
-def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: None):
+def train(net, loss, optimizer, task, epochs, limit, after=lambda: None):
     """Fit the net, its gradients clipped at the norm `limit`; call `after` now and then. Returns per epoch
     (train loss, test loss). Ctrl-C ends it early; UserError if the loss is not finite."""
     history, lr, step = [], optimizer.lr, 0
@@ -452,11 +452,11 @@ def train(net, loss, optimizer, task, epochs, limit, say=print, after=lambda: No
             history.append((float(np.mean(losses)), finite(evaluate(net, loss, task), step, lr)))
             if (epochs - epoch) % math.ceil(epochs / 20) == 0:
                 a, b = history[-1]
-                say(f"epoch {epoch:3}/{epochs}   train loss {a:.4f}   test loss {b:.4f}")
+                print(f"epoch {epoch:3}/{epochs}   train loss {a:.4f}   test loss {b:.4f}")
                 after()
     except KeyboardInterrupt:
         datasets.bar()
-        say(f"interrupted in epoch {epoch}: going on with what has been learnt")
+        print(f"interrupted in epoch {epoch}: going on with what has been learnt")
     return history
 
 def sample(net, task, n, temperature, prime, rng):
@@ -558,8 +558,8 @@ def report(forecasts):
     for name, value in rmse.items():
         print(f"    {name:24} RMSE {value:.4g}")
     for how, net in ("one step ahead", "net, one step"), ("running free", "net, free run"):
-        better = [name for name, value in rmse.items() if "net" not in name and value <= rmse[net]]
-        print(f"{how} the net {'does not beat ' + ', '.join(better) if better else 'beats every simple rule'}")
+        better = ", ".join(name for name, value in rmse.items() if "net" not in name and value <= rmse[net])
+        print(f"{how} the net {'does not beat ' + better if better else 'beats every simple rule'}")
     return rmse
 
 def main(argv=None):
