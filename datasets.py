@@ -254,11 +254,14 @@ def _idx(path):
     try:
         with gzip.open(path) as file:
             raw = file.read()
-        dimensions = 3 if "images" in path.name else 1      # a magic number, then the size of each dimension
-        shape = np.frombuffer(raw, ">u4", dimensions, offset=4)
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to download it anew") from error
+    dimensions = 3 if "images" in path.name else 1
+    start = 4 + 4 * dimensions                              # a magic number, then the size of each dimension
+    magic, *shape = np.frombuffer(raw[:start].ljust(start, b"\0"), ">u4").tolist()
+    if magic != 2048 + dimensions or len(raw) != start + math.prod(shape):
+        raise UserError(f"{path} is not a whole IDX file; delete it to download it anew")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 def _hdf5(path):
     """The images (n, height, width), uint8, and the labels (n,) in an HDF5 file of cats and dogs."""
