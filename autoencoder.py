@@ -645,11 +645,12 @@ def main(argv=None):
     try:
         for k, labels in product(runs, [n] * args.classify + [args.labels] * bool(args.labels)):
             scores = runs[k][labels] = usefulness(runs[k]["net"], data, labels, rng)
-            print("{:6,}   {:5}   {:5.2f} %   {:13.2f} %   {:5.2f} %".format(labels, k, *100 * np.array(scores)))
+            a, b, c = 100 * np.array(scores)
+            print(f"{labels:6,}   {k:5}   {a:5.2f} %   {b:13.2f} %   {c:5.2f} %")
     except KeyboardInterrupt:
         print("\ninterrupted: going on with what is known")
     plot(runs, pictures, args, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
-    return {**runs[args.latent[-1]], "runs": runs}
+    return {**list(runs.values())[-1], "runs": runs}
 
 
 if __name__ == "__main__":
