@@ -648,7 +648,7 @@ def main(argv=None):
             a, b, c = 100 * np.array(scores)
             print(f"{labels:6,}   {k:5}   {a:5.2f} %   {b:13.2f} %   {c:5.2f} %")
     except KeyboardInterrupt:
-        print("\ninterrupted: going on with what is known")
+        print("interrupted: going on with what is known")
     plot(runs, pictures, args, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
     return {**list(runs.values())[-1], "runs": runs}
 

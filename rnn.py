@@ -520,7 +520,8 @@ def plot(runs, fresh, net, task, path, show):
         image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
         ax["B"].set_yticks(range(len(labels)), labels)
         ax["B"].set_xticks(range(len(passage)), [a.replace("\n", "\\n") for a in passage], family="monospace")
-        ax["B"].set_title("units that follow something, over a held-out passage (their correlation with it)")
+        ax["B"].set_title(f"units of the {type(net.cell).__name__} that follow something, over a held-out "
+                          "passage (their correlation with it)")
         fig.colorbar(image, ax=ax["B"], label="h", pad=0.01)
     elif isinstance(task, Series):
         first = task.cut - task.season
@@ -528,7 +529,8 @@ def plot(runs, fresh, net, task, path, show):
         lines = "k-", "k:", "C3:", "C2--", "C1-", "C0-"
         for line, (name, values) in zip(lines, task.forecasts(net).items()):
             ax["B"].plot(range(task.cut, len(task.values)), values, line, label=name)
-        ax["B"].set(title=f"{task.name}: the held-out third", xlabel="step")
+        ax["B"].set(title=f"{task.name}: the held-out third, and the {type(net.cell).__name__}", xlabel="step",
+                    ylabel="value")
         ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     datasets.finish(fig, path, show)
 

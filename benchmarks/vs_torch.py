@@ -114,6 +114,21 @@ def default_run(script, *argv):
     datasets.fill_in(args, autoencoder.CONV if "--conv" in argv else script.USUAL)
     return script.build(data, args, np.random.default_rng(0)), data, args
 
+def train_net(script, side, epochs):
+    """The default run of a script with a Sequential. Returns when the training began, and the test score."""
+    script, *argv = script
+    (net, loss, optimizer), data, args = default_run(script, *argv)
+    if side == "numpy":
+        rng, start = np.random.default_rng(0), time.perf_counter()
+        run = script.train(net, loss, optimizer, data, epochs, args.batch_size, rng, say=lambda text: None)
+        return start, (run[0] if isinstance(run, tuple) else run)[-1][-1]
+    import torch
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    model = twin(net)
+    theirs, start = (twin_loss(loss), twin_optimizer(optimizer, model)), time.perf_counter()
+    return start, train_twin(model, *theirs, data, epochs, args.batch_size)
+
 def train_neuron(side, epochs):
     """perceptron.py's default run. Returns when the training began, and the test accuracy."""
     data, _ = perceptron.two_classes(datasets.load("blobs"), None)
@@ -139,72 +154,57 @@ def train_neuron(side, epochs):
                 score = criterion(z, targets).item(), ((z > 0) == targets).float().mean().item()
     return start, score[1]
 
+def train_writer(cell, side, epochs, H=128, T=64, N=32, lr=0.01, limit=1.0):
+    """rnn.py's default run with one kind of cell. Returns when the training began, and the test loss."""
+    rng, task = np.random.default_rng(0), rnn.Text(*datasets.load_text("shakespeare", "python-docs"), N, T)
+    net, loss = rnn.Recurrent(rnn.CELLS[cell](task.D, H, rng), rnn.Linear(H, task.K, rng)), task.Loss()
+    if side == "numpy":
+        optimizer, start = rnn.Adam(net, lr), time.perf_counter()
+        return start, rnn.train(net, loss, optimizer, task, epochs, limit)[-1][1]
+    import torch
+    torch.set_num_threads(2)
+    model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(task.D, H),
+                                 "output": torch.nn.Linear(H, task.K)})
+    model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.state_dict().items()})
+    optimizer, start, step = torch.optim.Adam(model.parameters(), lr), time.perf_counter(), 0
+
+    def losses(text):
+        """The loss of each window, the state being carried, but not its gradient; and how many it judges."""
+        ids, state = torch.tensor(task.encode(text)), None
+        readers = min(N, len(ids) // (T + 1))
+        streams = ids[:len(ids) // readers * readers].reshape(readers, -1).T
+        for t in range(0, len(streams) - 1, T):
+            window = streams[t:t + T + 1]
+            h, state = model["cell"](torch.nn.functional.one_hot(window[:-1], task.K).float(), state)
+            state = tuple(part.detach() for part in state) if cell == "lstm" else state.detach()
+            Z = model["output"](h).reshape(-1, task.K)
+            yield torch.nn.functional.cross_entropy(Z, window[1:].reshape(-1)), window[1:].numel()
+
+    for _ in range(epochs):
+        for L, _ in losses(task.text[0]):
+            optimizer.param_groups[0]["lr"] = lr * (1 - step / (epochs * task.steps))
+            step += 1
+            L.item()
+            optimizer.zero_grad()
+            L.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+            optimizer.step()
+        with torch.no_grad():
+            total, count = map(sum, zip(*((L.item() * n, n) for L, n in losses(task.text[1]))))
+    return start, total / count
+
 def one_side(script, side, epochs):
     """Train for some epochs; print seconds per epoch, test score and peak memory as JSON."""
     import resource
     if script == "perceptron":
         epochs *= 100                                   # of a few milliseconds
         start, score = train_neuron(side, epochs)
-        print(json.dumps({"seconds": (time.perf_counter() - start) / epochs, "score": score, "peak":
-                          resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
-        return
-    if script in rnn.CELLS:
-        print(json.dumps({"seconds": statistics.median(rnn_steps(script, side)[10:]) / 1000, "peak":
-                          resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
-        return
-    script, *argv = script
-    (net, loss, optimizer), data, args = default_run(script, *argv)
-    start = time.perf_counter()
-    if side == "numpy":
-        rng = np.random.default_rng(0)
-        run = script.train(net, loss, optimizer, data, epochs, args.batch_size, rng, say=lambda text: None)
-        score = (run[0] if isinstance(run, tuple) else run)[-1][-1]
+    elif script in rnn.CELLS:
+        start, score = train_writer(script, side, epochs)
     else:
-        import torch
-        torch.set_num_threads(2)
-        torch.manual_seed(0)
-        model = twin(net)
-        theirs = twin_loss(loss), twin_optimizer(optimizer, model)
-        start = time.perf_counter()
-        score = train_twin(model, *theirs, data, epochs, args.batch_size)
+        start, score = train_net(script, side, epochs)
     print(json.dumps({"seconds": (time.perf_counter() - start) / epochs, "score": score,
                       "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
-
-
-# --- Recurrent nets: training steps on characters drawn at random ---------------------------------------
-
-def rnn_steps(cell, side, steps=80, K=65, H=128, T=64, N=32, lr=0.01, limit=1.0):
-    """Milliseconds of each training step of rnn.py's default text model, on characters drawn at random."""
-    rng, milliseconds, state = np.random.default_rng(0), [], 0 if side == "numpy" else None
-    characters, eye = rng.integers(0, K, (steps, T + 1, N)), np.eye(K, dtype=np.float32)
-    net, loss = rnn.Recurrent(rnn.CELLS[cell](K, H, rng), rnn.Linear(H, K, rng)), rnn.CrossEntropyLoss()
-    net.cell.needs_dX, optimizer = False, rnn.Adam(net, lr)
-    if side == "torch":
-        import torch
-        torch.set_num_threads(2)
-        model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(K, H),
-                                     "output": torch.nn.Linear(H, K)})
-        model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.state_dict().items()})
-        optimizer, characters = torch.optim.Adam(model.parameters(), lr), torch.tensor(characters)
-    for window in characters:
-        start = time.perf_counter()
-        if side == "numpy":
-            Z, state = net.forward(eye[:, window[:-1]].transpose(1, 0, 2), state)
-            loss.forward(Z, window[1:].ravel())
-            net.backward(loss.backward())
-            rnn.clip(net.dtheta, limit)
-        else:
-            h, state = model["cell"](torch.nn.functional.one_hot(window[:-1], K).float(), state)
-            state = tuple(part.detach() for part in state) if cell == "lstm" else state.detach()
-            Z = model["output"](h).reshape(-1, K)
-            L = torch.nn.functional.cross_entropy(Z, window[1:].reshape(-1))
-            L.item()
-            optimizer.zero_grad()
-            L.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
-        optimizer.step()
-        milliseconds.append(1000 * (time.perf_counter() - start))
-    return milliseconds
 
 
 # --- Growth ---------------------------------------------------------------------------------------------
@@ -261,13 +261,11 @@ def main(argv=None):
         ratio = medians["torch"]["seconds"] / medians["numpy"]["seconds"]
         print(f"{script}: {ratio:.2f} times as fast as PyTorch")
         for side, m in medians.items():
-            if "score" in m:
-                score = (f"error {m['score']:.4f} per pixel" if "auto" in script else
-                         f"accuracy {100 * m['score']:.2f} %")
-                print(f"    {side}  {m['seconds']:6.3g} s per epoch   peak {m['peak']:5.0f} MB   "
-                      f"test {score} after {args.epochs * (100 if script == 'perceptron' else 1)} epochs")
-            else:
-                print(f"    {side}  {1000 * m['seconds']:6.2f} ms per step   peak {m['peak']:5.0f} MB")
+            score = (f"error {m['score']:.4f} per pixel" if "auto" in script else
+                     f"{m['score']:.2f} nats per character" if script in rnn.CELLS else
+                     f"accuracy {100 * m['score']:.2f} %")
+            print(f"    {side}  {m['seconds']:6.3g} s per epoch   peak {m['peak']:5.0f} MB   "
+                  f"test {score} after {args.epochs * (100 if script == 'perceptron' else 1)} epochs")
 
 
 if __name__ == "__main__":
