@@ -490,7 +490,7 @@ def tsne(X, perplexity=30, iterations=1000):
     mean, V = pca(X.T, 2)
     Y = V @ (X - mean[:, None])
     Y = (Y * (1e-4 / (Y[0].std() + 1e-30))).astype(np.float32)
-    lr, early = max(n / 48, 50), iterations // 4
+    lr, early = max(n / 48, min(n / 4, 50)), iterations // 4
     for steps, exaggeration, mu in (range(early), 12, 0.5), (range(early, iterations), 1, 0.8):
         m, gains = np.zeros_like(Y), np.ones_like(Y)
         for step in steps:
@@ -518,7 +518,8 @@ def plot_sheet(ax, pictures, columns, title=None):
 def map_of(pictures, Y, hues):
     """A sheet with pictures (n, H, W), each at its place Y (n, 2), unless another is in the way."""
     H, W = pictures.shape[1:]
-    sheet, corners = np.ones((33 * H, 33 * W, 3)), (Y - Y.min(axis=0)) / np.ptp(Y, axis=0) * (32 * H, 32 * W)
+    sheet, extent = np.ones((33 * H, 33 * W, 3)), np.ptp(Y, axis=0) + 1e-30
+    corners = (Y - Y.min(axis=0)) / extent * (32 * H, 32 * W)
     for (y, x), picture, hue in zip(corners.astype(int), pictures, hues):
         if (sheet[y:y + H, x:x + W] == 1).all():
             sheet[y:y + H, x:x + W] = 1 - (1 - hue) * picture[..., None]
@@ -640,10 +641,11 @@ def main(argv=None):
         print("codes   test error      PCA")
         for k, run in runs.items():
             print(f"{k:5}   {run['test']:10.4f}   {run['PCA']:6.4f}")
-    if args.classify or args.labels:
+    sizes = ([n] if args.classify else []) + ([min(args.labels, n)] if args.labels else [])
+    if sizes:
         print("softmax regression, test accuracy\nlabels   codes    pixels   reconstructions     codes")
     try:
-        for k, labels in product(runs, [n] * args.classify + [args.labels] * bool(args.labels)):
+        for k, labels in product(runs, sizes):
             scores = runs[k][labels] = usefulness(runs[k]["net"], data, labels, rng)
             a, b, c = 100 * np.array(scores)
             print(f"{labels:6,}   {k:5}   {a:5.2f} %   {b:13.2f} %   {c:5.2f} %")

@@ -396,14 +396,15 @@ def plot(net, data, history, path, show):
 
 # --- The user's own pictures ----------------------------------------------------------------------------
 
-def prepare(file, H, W):
-    """A picture file as the data are, (H, W) uint8: scaled; or if they are of 28 x 28 pixels, as MNIST made
-    its digits: light ink on black, its box scaled to 20 pixels, its centre of mass in the middle. UserError
-    if it is blank or no picture."""
+def prepare(file, H, W, turned=False):
+    """A picture file as the data are, (H, W) uint8: scaled, and `turned` into its negative; or if they are of
+    28 x 28 pixels, as MNIST made its digits: light ink on black, its box scaled to 20 pixels, its centre of
+    mass in the middle. UserError if it is blank or no picture."""
     from PIL import Image
     paper = datasets.read_picture(file)
     if (H, W) != (28, 28):
-        return np.asarray(paper.resize((W, H)))
+        grey = np.asarray(paper.resize((W, H)))
+        return 255 - grey if turned else grey
     paper.thumbnail((150, 150))
     grey = np.asarray(paper, np.float64)
     grid = np.mgrid[-1:1:grey.shape[0] * 1j, -1:1:grey.shape[1] * 1j]
@@ -482,7 +483,7 @@ def main(argv=None):
     if args.load:
         datasets.read_weights(args.load, net.state_dict())
     shape = data.X_train.shape[2:]
-    pictures = [prepare(file, *shape) for file in args.predict or []]
+    pictures = [prepare(file, *shape, data.turned) for file in args.predict or []]
     out = {"net": net}
     if not only_predict:
         print(f"cnn.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to "

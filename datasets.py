@@ -26,11 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-Data = namedtuple("Data", "name X_train y_train X_test y_test classes")
+Data = namedtuple("Data", "name X_train y_train X_test y_test classes turned", defaults=[False])
 Data.__doc__ += """
 
 X: one row per example; uint8 images (n, height, width), or float features (n, D).
-y: class numbers (n,), or float targets (n, 1). classes: their names; () in a regression."""
+y: class numbers (n,), or float targets (n, 1). classes: their names; () in a regression.
+turned: whether pictures were turned into their negatives, being dark on light."""
 
 class UserError(Exception):
     """Something that the user can mend, told in one sentence."""
@@ -293,7 +294,10 @@ def read_picture(file):
     from PIL import Image, ImageOps
     try:
         with Image.open(file) as image:
-            image = ImageOps.exif_transpose(image).convert("RGBA")      # as the camera was held
+            image = ImageOps.exif_transpose(image)      # as the camera was held
+            if image.mode.startswith("I"):              # 16 bits, from a scanner
+                image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
+            image = image.convert("RGBA")
     except Exception as error:                          # PIL raises half a dozen kinds
         raise UserError(f"{file} is not a picture that can be read: {error}") from error
     paper = Image.new("RGBA", image.size, "white")
@@ -302,17 +306,21 @@ def read_picture(file):
 
 def _folder(path, rng, size=64):
     """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
-    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    classes = tuple(sorted(p.name for p in path.glob("[!.]*") if p.is_dir()))
     images, labels = [], []
     for k, name in enumerate(classes):
-        files = [f for f in sorted((path / name).iterdir()) if f.suffix.lower() in (".jpg", ".jpeg", ".png")]
+        files = sorted((path / name).glob("[!.]*"))
+        files = [file for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
         if len(files) < 2:
             raise UserError(f"{path / name} holds {len(files)} JPEG or PNG files: a class needs at least 2")
         images += [np.asarray(read_picture(file).resize((size, size))) for file in files]
         labels += [k] * len(files)
     if len(classes) < 2:
         raise UserError(f"{path} needs a sub-folder of pictures per class, at least 2; it has {len(classes)}")
-    return split(path.resolve().name, np.stack(images), np.array(labels), classes, rng)
+    X = np.stack(images)
+    turned = X.mean() > 127                             # ink on paper: 0 shall mean that nothing is there
+    X = 255 - X if turned else X
+    return split(path.resolve().name, X, np.array(labels), classes, rng)._replace(turned=turned)
 
 
 # --- Texts and time series -------------------------------------------------------------------------------
@@ -528,7 +536,8 @@ def figure(layout, width, height):
     """A figure, sized in inches, in the look of all scripts; and its panels by the letters of the layout."""
     import matplotlib.pyplot as plt                     # here, so that the first line of output comes at once
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-                         "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest"})
+                         "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest",
+                         "text.parse_math": False})      # a $ in a name is a $
     return plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained")
 
 def finish(fig, path, show):
@@ -570,8 +579,9 @@ def plot_confusion(ax, y, said, classes):
         color = "white" if 2 * mistakes[row, column] > mistakes.max() else "black"
         ax.text(column, row, count or "", ha="center", va="center", fontsize=8, color=color)
     ax.set(title="test examples", xlabel="said", ylabel="true", xticks=range(K), yticks=range(K))
-    ax.set_xticklabels(classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-    ax.set_yticklabels(classes)
+    names = [name[:14] for name in classes]
+    ax.set_xticklabels(names, rotation=90 if max(map(len, names)) > 2 else 0)
+    ax.set_yticklabels(names)
 
 def plot_mistakes(ax, images, y, P, classes):
     """The twelve images (n, h, w) to whose true class the probabilities P (K, n) give least."""
@@ -579,8 +589,8 @@ def plot_mistakes(ax, images, y, P, classes):
     ax.imshow(tiles(images[worst], 12), cmap="gray")
     for i, n in enumerate(worst):
         said = P[:, n].argmax()
-        ax.text((i + 0.5) / 12, 1.02, f"{classes[y[n]]}: said {classes[said]}\n{100 * P[said, n]:.1f} %",
-                transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
+        words = f"{classes[y[n]][:14]}:\nsaid {classes[said][:10]}\n{100 * P[said, n]:.1f} %"
+        ax.text((i + 0.5) / 12, 1.02, words, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
     ax.axis("off")
 
 def run(main):

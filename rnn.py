@@ -529,8 +529,8 @@ def plot(runs, fresh, net, task, path, show):
         lines = "k-", "k:", "C3:", "C2--", "C1-", "C0-"
         for line, (name, values) in zip(lines, task.forecasts(net).items()):
             ax["B"].plot(range(task.cut, len(task.values)), values, line, label=name)
-        ax["B"].set(title=f"{task.name}: the held-out third, and the {type(net.cell).__name__}", xlabel="step",
-                    ylabel="value")
+        ax["B"].set(title=f"{task.name}: the held-out third, and the {type(net.cell).__name__}",
+                    xlabel="step", ylabel="value")
         ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     datasets.finish(fig, path, show)
 
