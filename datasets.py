@@ -536,8 +536,7 @@ def figure(layout, width, height):
     """A figure, sized in inches, in the look of all scripts; and its panels by the letters of the layout."""
     import matplotlib.pyplot as plt                     # here, so that the first line of output comes at once
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-                         "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest",
-                         "text.parse_math": False})      # a $ in a name is a $
+                         "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest"})
     return plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained")
 
 def finish(fig, path, show):

@@ -559,8 +559,8 @@ def report(forecasts):
     rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
     for name, value in rmse.items():
         print(f"    {name:24} RMSE {value:.4g}")
-    for how, net in ("one step ahead", "net, one step"), ("running free", "net, free run"):
-        better = ", ".join(name for name, value in rmse.items() if "net" not in name and value <= rmse[net])
+    for how, name in ("one step ahead", "net, one step"), ("running free", "net, free run"):
+        better = ", ".join(rule for rule in rmse if "net" not in rule and rmse[rule] <= rmse[name])
         print(f"{how} the net {'does not beat ' + better if better else 'beats every simple rule'}")
     return rmse
 
