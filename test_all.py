@@ -631,21 +631,22 @@ class Test_autoencoder(Test):
 
     def test_tsne_steps_by_size_and_sign(self):
         """More points, larger steps; where the gradient alternates, its gain falls to 0.01."""
-        places, dY, n = [], rng.standard_normal((2, 4800)), 4800
+        for n, lr in (400, 50), (4800, 100):
+            places, dY = [], rng.standard_normal((2, n))
 
-        def alternating(P, Y, exaggeration=1):
-            places.append(Y.copy())
-            return 0.0, dY * (-1) ** len(places)
+            def alternating(P, Y, exaggeration=1):
+                places.append(Y.copy())
+                return 0.0, dY * (-1) ** len(places)
 
-        with mock.patch("autoencoder.affinities", lambda *args: np.zeros((1, 1))):
-            with mock.patch("autoencoder.map_gradient", alternating):
-                autoencoder.tsne(rng.standard_normal((3, n)), iterations=120)
-        m, gain = 0, 1.0
-        for t in range(30):                             # the first quarter
-            gain = max(0.8 * gain, 0.01)
-            m = 0.5 * m + gain * dY * (-1) ** (t + 1)
-            step = -n / 48 * (m - m.mean(axis=1, keepdims=True))
-            self.close(places[t + 1] - places[t], step, 1e-4)
+            with mock.patch("autoencoder.affinities", lambda *args: np.zeros((1, 1))):
+                with mock.patch("autoencoder.map_gradient", alternating):
+                    autoencoder.tsne(rng.standard_normal((3, n)), iterations=120)
+            m, gain = 0, 1.0
+            for t in range(30):                         # the first quarter
+                gain = max(0.8 * gain, 0.01)
+                m = 0.5 * m + gain * dY * (-1) ** (t + 1)
+                step = -lr * (m - m.mean(axis=1, keepdims=True))
+                self.close(places[t + 1] - places[t], step, 1e-4)
 
     def test_clusters_stay_apart(self):
         label = np.repeat([0, 1, 2], 30)
