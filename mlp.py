@@ -357,10 +357,11 @@ def plot(net, data, history, thetas, part, path, show):
         P, square = probabilities(predict(net, X)), (-1, math.isqrt(D), math.isqrt(D))
         first = net.layers[0].W.size                    # theta begins with the first layer's W
         start, end = (thetas[epoch][:first].reshape(-1, D)[:48] for epoch in (0, max(thetas)))
-        W = end - start if images and history else end  # without the noise where digits have no ink
+        change = images and history                     # without the noise where digits have no ink
+        W = end - start if change else end
         ax["W"].imshow(datasets.tiles(W.reshape(square), 8) if images else W, cmap="RdBu", aspect="auto",
                        vmin=-np.abs(W).max(), vmax=np.abs(W).max())
-        ax["W"].set(title=f"first weights{' (change)' if images else ''}: blue excites, red inhibits",
+        ax["W"].set(title=f"first weights{' (change)' if change else ''}: blue excites, red inhibits",
                     xlabel="" if images else "feature", ylabel="" if images else "unit", xticks=[], yticks=[])
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
         if images:
