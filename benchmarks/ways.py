@@ -118,7 +118,7 @@ class Transposed:
 
     def forward(self, X):
         N, C, H, W = X.shape
-        s, p, (kH, kW) = self.layer.stride, self.layer.padding, self.layer.kernel
+        s, (kH, kW) = self.layer.stride, self.layer.kernel
         self.rows, self.small = X.transpose(0, 2, 3, 1).reshape(-1, C), (N, H, W, C)
         self.columns.out = H, W
         self.columns.shape = N, self.layer.W.shape[1], s * (H - 1) + kH, s * (W - 1) + kW
