@@ -2,7 +2,7 @@
 
 A dense layer has a weight for every pixel, and must learn a stroke anew in every corner of the image.
 A convolution has one small kernel per pattern and lays it on every place of the image; max pooling keeps
-the best match of each neighbourhood, so that a shift by a pixel does not matter. Two rounds of that, then
+the best match of each neighbourhood, so that a shift by a pixel matters less. Two rounds of that, then
 dense layers decide. The math stands in the right margin; the README derives it under the same numbers.
 
     python cnn.py                                      learn to read the handwritten digits of MNIST
@@ -398,7 +398,7 @@ def plot(net, data, history, path, show):
 
 def prepare(file, H, W, turned=False):
     """A picture file as the data are, (H, W) uint8: scaled, and `turned` into its negative; or if they are of
-    28 x 28 pixels, as MNIST made its digits: light ink on black, its box scaled to 20 pixels, its centre of
+    28 x 28 pixels, as MNIST made its digits: light ink on black, 20 pixels at its longest, its centre of
     mass in the middle. UserError if it is blank or no picture."""
     from PIL import Image
     paper = datasets.read_picture(file)

@@ -171,7 +171,7 @@ class BCELoss:
     def forward(self, Z, Y):
         self.Z, self.Y = Z, np.asarray(Y, Z.dtype)
         losses = np.logaddexp(0, Z) - self.Y * Z        # ln(1 + eᶻ), without computing eᶻ
-        return float(losses.mean())                     # (33)  L = 1/KN Σ (ln(1 + eᶻ) − Y Z)
+        return float(losses.mean())                     # (33)  L = 1/KN Σ (ln(1 + eᶻ) − Y · Z)
 
     def backward(self):
         P = Sigmoid().forward(self.Z)

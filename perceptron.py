@@ -38,13 +38,13 @@ def sigmoid(z):
 
 def log_loss(z, y):
     losses = np.logaddexp(0, z) - y * z                 # ln(1 + eᶻ), without computing eᶻ
-    return float(losses.mean())                         # (2)  L = 1/N Σ (ln(1 + eᶻ) − y z)
+    return float(losses.mean())                         # (2)  L = 1/N Σ (ln(1 + eᶻ) − y · z)
 
 def step(z):
     return (z > 0).astype(z.dtype)                      # (3)  [z > 0]
 
 def perceptron_loss(z, y):
-    return float(np.mean((step(z) - y) * z))            # (4)  L = 1/N Σ ([z > 0] − y) z
+    return float(np.mean((step(z) - y) * z))            # (4)  L = 1/N Σ ([z > 0] − y) · z
 
 RULES = {"logistic": (sigmoid, log_loss), "rosenblatt": (step, perceptron_loss)}
 
