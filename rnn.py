@@ -80,7 +80,7 @@ class Cell(Layer):
         self.size = H
         for name, columns in zip(self.params, (D, H, 1, 1)):
             W = rng.uniform(-1, 1, (self.G * H, columns)) / math.sqrt(H)
-            setattr(self, name, W.astype(np.float32))   # (57)  W ~ U(−1, 1) / √H
+            setattr(self, name, W.astype(np.float32))   # (57)  W, b ~ U(−1, 1) / √H
 
     def forward(self, X, state):
         (T, _, N), self.X = X.shape, X
@@ -341,8 +341,9 @@ class Text:
         return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {np.exp(L):.1f})"
 
 class Adding:
-    """Add up two of T numbers: those that a second input marks, one in either half (Hochreiter & Schmidhuber
-    1997). A net that forgets can but answer 1, always: the variance of the sum, 1/6, is then its error."""
+    """Add up two of T numbers: those that a second input marks, one in either half (after Hochreiter &
+    Schmidhuber 1997). Without memory one can hardly do better than answer 1, always: the variance of the sum,
+    1/6, is then the error."""
     carry, Loss, D, K, name, steps = False, MSELoss, 2, 1, "adding", 100
 
     def __init__(self, N, T, rng):
@@ -390,13 +391,15 @@ class Series:
 
     def forecasts(self, net):
         """Held-out values by name: the truth; the net's, of the next step, and of all from its own forecasts
-        alone; and those of three simple rules."""
+        alone; and those of four simple rules, of which `constant growth`, too, sees no held-out values."""
         def odd(Z):
             z, mirrored = Z.reshape(-1, 2).T
             return (z - mirrored) / 2                   # (91)  ẑ(x) = ½ (z(x) − z(−x))
 
         s, cut, level = self.season, self.cut, self.level
         rule = level[cut - s:-s] + level[cut - 1:-1] - level[cut - s - 1:-s - 1]
+        years, month = np.divmod(np.arange(self.held_out), s)           # the rule, running free:
+        constant = level[cut - s + month] + (1 + years) * (level[cut - 1] - level[cut - 1 - s])
         changes = odd(net.forward(self.X[:-1], last=self.held_out)[0])
         own, (Z, state) = list(level[:cut]), net.forward(self.X[:-self.held_out], last=1)
         for _ in range(self.held_out):
@@ -405,7 +408,8 @@ class Series:
             Z, state = net.forward(np.array([[[z, -z]]], np.float32), state)
         levels = {"truth": level[cut:], "last value": level[cut - 1:-1],
                   "last year's value": level[cut - s:-s], "last year times growth": rule,
-                  "net, free run": np.array(own[cut:]), "net, one step": rule + self.scale * changes}
+                  "constant growth": constant, "net, free run": np.array(own[cut:]),
+                  "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
 
 
@@ -526,7 +530,7 @@ def plot(runs, fresh, net, task, path, show):
     elif isinstance(task, Series):
         first = task.cut - task.season
         ax["B"].plot(range(first, task.cut + 1), task.values[first:task.cut + 1], color="black")
-        lines = "k-", "k:", "C3:", "C2--", "C1-", "C0-"
+        lines = "k-", "k:", "C3:", "C2--", "C2:", "C1-", "C0-"
         for line, (name, values) in zip(lines, task.forecasts(net).items()):
             ax["B"].plot(range(task.cut, len(task.values)), values, line, label=name)
         ax["B"].set(title=f"{task.name}: the held-out third, and the {type(net.cell).__name__}",

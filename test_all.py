@@ -476,6 +476,7 @@ class Test_rnn(Test):
         self.close(run["task"].values.sum(), 40363)
         self.close(run["rmse"]["last value"], 48.0412, 1e-4)
         self.close(run["rmse"]["last year times growth"], 15.6208, 1e-4)
+        self.close(run["rmse"]["constant growth"], 16.4737, 1e-4)
         (self.folder / "book.txt").write_text(FOX * 60)
         book = f"--dataset {self.folder}/book.txt --window 20 --batch-size 4 --hidden 24"
         adding = "--dataset adding --window 10 --cell gru --hidden 24 --epochs 8"
