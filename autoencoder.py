@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import UserError, finite, minibatches, predict
+from datasets import UserError, finite, minibatches, predict, watch
 
 
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
@@ -365,28 +365,21 @@ def evaluate(net, X, noise=0.0, mask=0.0):
     made = np.moveaxis(predict(net.decoder, predict(net.encoder, seen).T), -1, 0)
     return seen, made, float(np.mean((made - X) ** 2))
 
-def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0.0, say=print):
-    """Fit the net. Returns per epoch (train loss, test error), that of train as the minibatches went by.
-    Ctrl-C ends it early; UserError if the loss is not finite."""
-    history, lr, step, steps = [], optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
-    try:
-        for epoch in range(1, epochs + 1):
-            mean = 0
-            for X, _ in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-                optimizer.lr = lr * (1 - step / steps)  # (46)  η = η₀ (1 − t / T)
-                step += 1
-                Z = net.forward(corrupt(X, noise, mask, rng), training=True)
-                L = finite(loss.forward(Z, X), step, lr)
-                net.backward(loss.backward())
-                optimizer.step()
-                mean += L * X.shape[-1] / len(data.X_train)
-            history.append((mean, finite(evaluate(net, data.X_test, noise, mask)[2], step, lr)))
-            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
-                say(f"epoch {epoch:3}/{epochs}   train loss {mean:.4f}   test error {history[-1][1]:.4f}")
-    except KeyboardInterrupt:
-        datasets.bar()
-        say(f"interrupted in epoch {epoch}: going on with what has been learnt")
-    return history
+def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0.0):
+    """Fit the net. Yields per epoch train loss, as the minibatches went by, and test error; UserError if the
+    loss is not finite."""
+    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
+    for epoch in range(1, epochs + 1):
+        mean = 0
+        for X, _ in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
+            optimizer.lr = lr * (1 - step / steps)      # (46)  η = η₀ (1 − t / T)
+            step += 1
+            Z = net.forward(corrupt(X, noise, mask, rng), training=True)
+            L = finite(loss.forward(Z, X), step, lr)
+            net.backward(loss.backward())
+            optimizer.step()
+            mean += L * X.shape[-1] / len(data.X_train)
+        yield mean, finite(evaluate(net, data.X_test, noise, mask)[2], step, lr)
 
 
 # --- The line to beat, and what codes are good for ------------------------------------------------------
@@ -628,7 +621,8 @@ def main(argv=None):
             datasets.read_weights(args.load, net.state_dict())
         datasets.summary(net, data.X_train[:1])
         start = time.time()
-        history = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
+        training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
+        history, _ = watch(training, args.epochs, "train loss {:.4f}   test error {:.4f}")
         seen, made, error = evaluate(net, data.X_test, args.noise, args.mask)
         seconds, projected = time.time() - start, project(seen.reshape(-1, D), *pca(X, k))
         error_pca, codes = float(np.mean((projected - X_test) ** 2)), predict(net.encoder, seen).T

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import UserError, batch_last, finite, minibatches, predict
+from datasets import SCORES, UserError, batch_last, finite, minibatches, predict, watch
 
 
 # --- Layers: a minibatch of N volumes is an array (C, H, W, N): channels, height, width; dV means ∂L/∂V -----
@@ -323,31 +323,22 @@ def accuracy(Z, y):
     """The share of examples whose largest logit, Z (K, N), is that of their class y (N,)."""
     return float(np.mean(Z.argmax(axis=0) == y))
 
-def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print):
-    """Fit the net. Returns per epoch (train loss, train accuracy, test loss, test accuracy), those of train
-    as the minibatches went by. Ctrl-C ends it early; UserError if the loss is not finite."""
-    history, lr, step, steps = [], optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
-    try:
-        for epoch in range(1, epochs + 1):
-            sums = np.zeros(2)
-            for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-                optimizer.lr = lr * (1 - step / steps)  # (46)  η = η₀ (1 − t / T)
-                step += 1
-                Z = net.forward(X, training=True)
-                L = finite(loss.forward(Z, y), step, lr)
-                net.backward(loss.backward())
-                optimizer.step()
-                sums += np.array([L, accuracy(Z, y)]) * len(y) / len(data.X_train)
-            Z = predict(net, data.X_test)
-            history.append((*sums, finite(loss.forward(Z, data.y_test), step, lr), accuracy(Z, data.y_test)))
-            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
-                L, score, L_test, score_test = history[-1]
-                say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, accuracy {100 * score:.2f} %   "
-                    f"test loss {L_test:.4f}, accuracy {100 * score_test:.2f} %")
-    except KeyboardInterrupt:
-        datasets.bar()
-        say(f"interrupted in epoch {epoch}: going on with what has been learnt")
-    return history
+def train(net, loss, optimizer, data, epochs, batch_size, rng):
+    """Fit the net. Yields per epoch train loss, train accuracy, test loss, test accuracy, those of train as
+    the minibatches went by; UserError if the loss is not finite."""
+    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
+    for epoch in range(1, epochs + 1):
+        sums = np.zeros(2)
+        for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
+            optimizer.lr = lr * (1 - step / steps)      # (46)  η = η₀ (1 − t / T)
+            step += 1
+            Z = net.forward(X, training=True)
+            L = finite(loss.forward(Z, y), step, lr)
+            net.backward(loss.backward())
+            optimizer.step()
+            sums += np.array([L, accuracy(Z, y)]) * len(y) / len(data.X_train)
+        Z, y = predict(net, data.X_test), data.y_test
+        yield *sums, finite(loss.forward(Z, y), step, lr), accuracy(Z, y)
 
 
 # --- Figures --------------------------------------------------------------------------------------------
@@ -490,7 +481,8 @@ def main(argv=None):
               f"test, {net.theta.size:,} parameters", flush=True)
         print_layers(net, batch_last(data.X_train[:1]))
         start = time.time()
-        history = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
+        training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
+        history, _ = watch(training, args.epochs, SCORES)
         Z, y = predict(net, data.X_test), data.y_test
         score, seconds = accuracy(Z, y), time.time() - start
         print(f"test accuracy {100 * score:.2f} % ({round((1 - score) * len(y)):,} of {len(y):,} wrong) "

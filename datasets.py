@@ -442,6 +442,26 @@ def finite(L, step, lr):
         raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
     return L
 
+SCORES = "train loss {:.4f}, accuracy {:.2%}   test loss {:.4f}, accuracy {:.2%}"
+
+def watch(training, epochs, words, say=print, keep=lambda: None):
+    """Let a training run, which yields a row of numbers per epoch, and say these in `words` now and then.
+    Returns the rows, and what `keep` returned after epochs 0, 1, 2, 4, ... and the last. Ctrl-C ends the
+    training, not the program."""
+    rows, kept = [], {0: keep()}
+    try:
+        for epoch, row in enumerate(training, 1):
+            rows.append(row)
+            if epoch & (epoch - 1) == 0:                # a power of 2
+                kept[epoch] = keep()
+            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
+                say(f"epoch {epoch:3}/{epochs}   {words.format(*row).replace('%', ' %')}")
+    except KeyboardInterrupt:
+        bar()
+        say(f"interrupted in epoch {len(rows) + 1}: going on with what has been learnt")
+    kept[len(rows)] = keep()
+    return rows, kept
+
 def predict(net, X):
     """The outputs (K, n) of the net for all examples X (n, ...), a thousand at a time."""
     parts = [net.forward(batch_last(X[i:i + 1000])) for i in range(0, len(X), 1000)]

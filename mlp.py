@@ -31,7 +31,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import UserError, batch_last, finite, minibatches, predict
+from datasets import SCORES, UserError, batch_last, finite, minibatches, predict, watch
 
 
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
@@ -266,36 +266,22 @@ def score(Z, y):
 def in_words(value, data):
     return f"accuracy {100 * value:.2f} %" if data.classes else f"RMSE {value:.4f}"
 
-def train(net, loss, optimizer, data, epochs, batch_size, rng, say=print, part="test"):
-    """Fit the net. Returns per epoch (train loss, train score, test loss, test score), those of train being
-    means over the minibatches as they go by; and copies of theta after epochs 0, 1, 2, 4, ... and the last.
-    Ctrl-C ends it early; UserError if the loss is not finite. `part` names what stands as test data."""
-    history, thetas = [], {0: net.theta.copy()}
+def train(net, loss, optimizer, data, epochs, batch_size, rng):
+    """Fit the net. Yields per epoch train loss, train score, test loss, test score, those of train as the
+    minibatches went by; UserError if the loss is not finite."""
     lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
-    try:
-        for epoch in range(1, epochs + 1):
-            sums = np.zeros(2)
-            for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-                optimizer.lr = lr * (1 - step / steps)  # (46)  η = η₀ (1 − t / T)
-                step += 1
-                Z = net.forward(X, training=True)
-                L = finite(loss.forward(Z, y), step, lr)
-                net.backward(loss.backward())
-                optimizer.step()
-                sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
-            Z, y = predict(net, data.X_test), batch_last(data.y_test)
-            history.append((*sums, finite(loss.forward(Z, y), step, lr), score(Z, y)))
-            if epoch & (epoch - 1) == 0:                # a power of 2
-                thetas[epoch] = net.theta.copy()
-            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
-                L, value, L_test, value_test = history[-1]
-                say(f"epoch {epoch:3}/{epochs}   train loss {L:.4f}, {in_words(value, data)}   "
-                    f"{part} loss {L_test:.4f}, {in_words(value_test, data)}")
-    except KeyboardInterrupt:
-        datasets.bar()
-        say(f"interrupted in epoch {epoch}: going on with what has been learnt")
-    thetas[len(history)] = net.theta.copy()
-    return history, thetas
+    for epoch in range(1, epochs + 1):
+        sums = np.zeros(2)
+        for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
+            optimizer.lr = lr * (1 - step / steps)      # (46)  η = η₀ (1 − t / T)
+            step += 1
+            Z = net.forward(X, training=True)
+            L = finite(loss.forward(Z, y), step, lr)
+            net.backward(loss.backward())
+            optimizer.step()
+            sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
+        Z, y = predict(net, data.X_test), batch_last(data.y_test)
+        yield *sums, finite(loss.forward(Z, y), step, lr), score(Z, y)
 
 def search(data, args, rng):
     """Random search (Bergstra & Bengio 2012): args get the best of some random settings on held-out data."""
@@ -307,8 +293,8 @@ def search(data, args, rng):
         args.lr = 10 ** rng.uniform(-4, -1)
         args.hidden = [int(rng.choice([16, 32, 64, 128, 256]))] * rng.integers(1, 4)
         try:
-            parts = build(data, args, rng)
-            history, _ = train(*parts, data, args.epochs, args.batch_size, rng, say=lambda text: None)
+            training = train(*build(data, args, rng), data, args.epochs, args.batch_size, rng)
+            history, _ = watch(training, args.epochs, "", say=lambda text: None)
             L, interrupted = history[-1][2] if history else math.inf, len(history) < args.epochs
         except UserError:                                       # this learning rate is too high
             L = math.inf
@@ -422,7 +408,9 @@ def main(argv=None):
     datasets.summary(net, data.X_train[:1])
 
     start = time.time()
-    history, thetas = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng, part=part)
+    training = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
+    words = SCORES if data.classes else SCORES.replace("accuracy {:.2%}", "RMSE {:.4f}")
+    history, thetas = watch(training, args.epochs, words.replace("test", part), keep=net.theta.copy)
     Z, y = predict(net, data.X_test), batch_last(data.y_test)
     result, seconds = score(Z, y), time.time() - start
     wrong = f" ({round((1 - result) * y.size):,} of {y.size:,} wrong)" if data.classes else ""

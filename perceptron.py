@@ -28,7 +28,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import Data, UserError, batch_last, finite, minibatches
+from datasets import SCORES, Data, UserError, batch_last, finite, minibatches, watch
 
 
 # --- The neuron: X (D, N) has N examples in columns, z and a are (1, N), dv means ∂L/∂v -----------------
@@ -84,27 +84,16 @@ def evaluate(neuron, X, y):
     return neuron.loss(neuron.z, y), float(np.mean((a > 0.5) == y))
 
 def train(neuron, data, epochs, batch_size, lr, rng):
-    """Gradient descent. Returns per epoch (train loss, train accuracy, test loss, test accuracy), and (w, b)
-    after epochs 0, 1, 2, 4, ... and the last. Ctrl-C ends it early; UserError if the loss is not finite."""
-    history, path = [], {0: (neuron.w.copy(), neuron.b.copy())}
-    try:
-        for epoch in range(1, epochs + 1):
-            for X, y in minibatches(data.X_train, data.y_train, batch_size, rng):
-                neuron.forward(X)
-                neuron.backward(y)
-                neuron.update(lr)
-            row = (*evaluate(neuron, data.X_train, data.y_train), *evaluate(neuron, data.X_test, data.y_test))
-            finite(row[0], epoch * math.ceil(len(data.X_train) / batch_size), lr)
-            history.append(row)
-            if epoch & (epoch - 1) == 0:                # a power of 2
-                path[epoch] = neuron.w.copy(), neuron.b.copy()
-            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
-                print(f"epoch {epoch:3}/{epochs}   train loss {row[0]:.4f}, accuracy {100 * row[1]:.2f} %   "
-                      f"test loss {row[2]:.4f}, accuracy {100 * row[3]:.2f} %", flush=True)
-    except KeyboardInterrupt:
-        print(f"interrupted in epoch {epoch}: going on with what has been learnt")
-    path[len(history)] = neuron.w.copy(), neuron.b.copy()
-    return history, path
+    """Gradient descent. Yields per epoch train loss, train accuracy, test loss, test accuracy; UserError if
+    the loss is not finite."""
+    for epoch in range(1, epochs + 1):
+        for X, y in minibatches(data.X_train, data.y_train, batch_size, rng):
+            neuron.forward(X)
+            neuron.backward(y)
+            neuron.update(lr)
+        L, accuracy = evaluate(neuron, data.X_train, data.y_train)
+        finite(L, epoch * math.ceil(len(data.X_train) / batch_size), lr)
+        yield L, accuracy, *evaluate(neuron, data.X_test, data.y_test)
 
 
 # --- Figure ---------------------------------------------------------------------------------------------
@@ -188,7 +177,8 @@ def main(argv=None):
         datasets.read_weights(args.load, neuron.state_dict())
     print(f"perceptron.py learns {data.name}, {' or '.join(data.classes)}: {len(data.X_train):,} examples to "
           f"train, {len(data.X_test):,} to test, {neuron.w.size + 1:,} parameters", flush=True)
-    history, path = train(neuron, data, args.epochs, args.batch_size, args.lr, rng)
+    training = train(neuron, data, args.epochs, args.batch_size, args.lr, rng)
+    history, path = watch(training, args.epochs, SCORES, keep=lambda: (neuron.w.copy(), neuron.b.copy()))
     L, accuracy = evaluate(neuron, data.X_test, data.y_test)
     n = len(data.y_test)
     print(f"test accuracy {100 * accuracy:.2f} % ({round(n * (1 - accuracy)):,} of {n:,} wrong) after "

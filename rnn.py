@@ -41,7 +41,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import UserError, finite
+from datasets import UserError, finite, watch
 
 
 # --- Cells: a sequence is (T, D, N), N examples of T steps; a state is (H, N); dV means ∂L/∂V -----------
@@ -434,34 +434,24 @@ def evaluate(net, loss, task):
         total, count = total + loss.forward(Z, Y) * Y.size, count + Y.size
     return total / count
 
-def train(net, loss, optimizer, task, epochs, limit, after=lambda: None):
-    """Fit the net, its gradients clipped at the norm `limit`; call `after` now and then. Returns per epoch
-    (train loss, test loss). Ctrl-C ends it early; UserError if the loss is not finite."""
-    history, lr, step = [], optimizer.lr, 0
-    net.cell.needs_dX = False
-    try:
-        for epoch in range(1, epochs + 1):
-            losses, state, start = [], 0, time.time()
-            for X, Y, last in task.windows(training=True):  # truncated: the state goes on, no gradient back
-                optimizer.lr = lr * (1 - step / (epochs * task.steps))  # (46)  η = η₀ (1 − t / T)
-                step += 1
-                Z, state = net.forward(X, state if task.carry else 0, last)
-                losses.append(finite(loss.forward(Z, Y), step, lr))
-                net.backward(loss.backward())
-                clip(net.dtheta, limit)
-                optimizer.step()
-                if task.steps > 1:
-                    datasets.bar(f"epoch {epoch}/{epochs}", len(losses), task.steps, start)
-            datasets.bar()
-            history.append((float(np.mean(losses)), finite(evaluate(net, loss, task), step, lr)))
-            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
-                a, b = history[-1]
-                print(f"epoch {epoch:3}/{epochs}   train loss {a:.4f}   test loss {b:.4f}")
-                after()
-    except KeyboardInterrupt:
+def train(net, loss, optimizer, task, epochs, limit):
+    """Fit the net, its gradients clipped at the norm `limit`. Yields per epoch train loss and test loss;
+    UserError if the loss is not finite."""
+    lr, step, net.cell.needs_dX = optimizer.lr, 0, False
+    for epoch in range(1, epochs + 1):
+        losses, state, start = [], 0, time.time()
+        for X, Y, last in task.windows(training=True):  # truncated: the state goes on, no gradient back
+            optimizer.lr = lr * (1 - step / (epochs * task.steps))  # (46)  η = η₀ (1 − t / T)
+            step += 1
+            Z, state = net.forward(X, state if task.carry else 0, last)
+            losses.append(finite(loss.forward(Z, Y), step, lr))
+            net.backward(loss.backward())
+            clip(net.dtheta, limit)
+            optimizer.step()
+            if task.steps > 1:
+                datasets.bar(f"epoch {epoch}/{epochs}", len(losses), task.steps, start)
         datasets.bar()
-        print(f"interrupted in epoch {epoch}: going on with what has been learnt")
-    return history
+        yield float(np.mean(losses)), finite(evaluate(net, loss, task), step, lr)
 
 def sample(net, task, n, temperature, prime, rng):
     """`prime` and n characters that the net writes after it; at a low temperature the likeliest ones."""
@@ -594,10 +584,11 @@ def main(argv=None):
         prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
         task.encode(prime)                              # complain of strange characters now, not later
 
-    def show_sample():
-        if text:
+    def say(words):
+        print(words)
+        if text:                                        # so that one sees it learn to spell
             written = sample(net, task, 80, args.temperature, prime, rng)[len(prime):]
-            print("    " + written.replace("\n", " / "), flush=True)
+            print("    " + written.replace("\n", " / "))
 
     runs, fresh = {}, {cell: build(cell, task, args) for cell in CELLS}
     for cell in CELLS if args.compare else [args.cell]:
@@ -611,7 +602,8 @@ def main(argv=None):
         if args.load:
             datasets.read_weights(args.load, net.state_dict())
         optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
-        history = train(net, loss, optimizer, task, args.epochs, args.clip, after=show_sample)
+        training = train(net, loss, optimizer, task, args.epochs, args.clip)
+        history, _ = watch(training, args.epochs, "train loss {:.4f}   test loss {:.4f}", say)
         L, seconds = evaluate(net, loss, task), time.time() - start
         runs[cell] = dict(net=net, task=task, history=history, loss=L, seconds=seconds)
         if isinstance(task, Series):

@@ -120,8 +120,7 @@ def train_net(script, side, epochs):
     (net, loss, optimizer), data, args = default_run(script, *argv)
     if side == "numpy":
         rng, start = np.random.default_rng(0), time.perf_counter()
-        run = script.train(net, loss, optimizer, data, epochs, args.batch_size, rng, say=lambda text: None)
-        return start, (run[0] if isinstance(run, tuple) else run)[-1][-1]
+        return start, list(script.train(net, loss, optimizer, data, epochs, args.batch_size, rng))[-1][-1]
     import torch
     torch.set_num_threads(2)
     torch.manual_seed(0)
@@ -134,8 +133,8 @@ def train_neuron(side, epochs):
     data, _ = perceptron.two_classes(datasets.load("blobs"), None)
     if side == "numpy":
         neuron, start = perceptron.Perceptron(2), time.perf_counter()
-        perceptron.train(neuron, data, epochs, len(data.X_train), 0.5, np.random.default_rng(0))
-        return start, perceptron.evaluate(neuron, data.X_test, data.y_test)[1]
+        rng = np.random.default_rng(0)
+        return start, list(perceptron.train(neuron, data, epochs, len(data.X_train), 0.5, rng))[-1][-1]
     import torch
     torch.set_num_threads(2)
     X, y, X_test, y_test = (torch.tensor(a, dtype=torch.float32) for a in data[1:5])
@@ -160,7 +159,7 @@ def train_writer(cell, side, epochs, H=128, T=64, N=32, lr=0.01, limit=1.0):
     net, loss = rnn.Recurrent(rnn.CELLS[cell](task.D, H, rng), rnn.Linear(H, task.K, rng)), task.Loss()
     if side == "numpy":
         optimizer, start = rnn.Adam(net, lr), time.perf_counter()
-        return start, rnn.train(net, loss, optimizer, task, epochs, limit)[-1][1]
+        return start, list(rnn.train(net, loss, optimizer, task, epochs, limit))[-1][1]
     import torch
     torch.set_num_threads(2)
     model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(task.D, H),
