@@ -479,22 +479,20 @@ def map_gradient(P, Y, exaggeration=1):
 def tsne(X, perplexity=30, iterations=1000):
     """A map Y (2, n) of the points X (D, n), D > 1, and its KL divergence (van der Maaten & Hinton 2008).
     Begins with the PCA of X; exaggerates in the first quarter of the iterations. Nothing in it is random."""
-    P, n, start = affinities(X, perplexity).astype(np.float32), X.shape[1], time.time()
+    P, n = affinities(X, perplexity).astype(np.float32), X.shape[1]
     mean, V = pca(X.T, 2)
     Y = V @ (X - mean[:, None])
     Y = (Y * (1e-4 / (Y[0].std() + 1e-30))).astype(np.float32)
     lr, early = max(n / 48, min(n / 4, 50)), iterations // 4
-    for steps, exaggeration, mu in (range(early), 12, 0.5), (range(early, iterations), 1, 0.8):
-        m, gains = np.zeros_like(Y), np.ones_like(Y)
-        for step in steps:
-            dY = map_gradient(P, Y, exaggeration)[1]
-            gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
-            m = mu * m + gains * dY                     # (113)  m ← μ m + g · ∂L/∂Y
-            Y -= lr * m                                 # (114)  Y ← Y − η m
-            Y -= Y.mean(axis=1, keepdims=True)          # L stays; around 0 numbers are smallest, and rounding
-            if step % 16 == 0:
-                datasets.bar("t-SNE", step, iterations, start)
-    datasets.bar()
+    for step in datasets.progress(range(iterations), "t-SNE"):
+        if step in (0, early):                          # begin anew
+            m, gains = np.zeros_like(Y), np.ones_like(Y)
+        exaggeration, mu = (12, 0.5) if step < early else (1, 0.8)
+        dY = map_gradient(P, Y, exaggeration)[1]
+        gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
+        m = mu * m + gains * dY                         # (113)  m ← μ m + g · ∂L/∂Y
+        Y -= lr * m                                     # (114)  Y ← Y − η m
+        Y -= Y.mean(axis=1, keepdims=True)              # L stays; around 0 numbers are smallest, and rounding
     return Y, map_gradient(P, Y)[0]
 
 

@@ -218,11 +218,8 @@ _FILES = {   # name: classes, file names, their MD5, mirrors (best first)
 def _download(url, path, md5):
     """Fetch url. There is a file `path` only when all its bytes are there and right."""
     with urllib.request.urlopen(url, timeout=10) as response:
-        size, body, start = int(response.headers["Content-Length"] or 0), bytearray(), time.time()
-        while block := response.read(1 << 16):
-            body += block
-            bar(f"downloading {path.parent.name}/{path.name}", len(body), max(size, len(body)), start)
-    bar()
+        size, blocks = int(response.headers["Content-Length"] or 0), iter(lambda: response.read(2 ** 16), b"")
+        body = b"".join(progress(blocks, f"downloading {path.parent.name}/{path.name}", 1 + size // 2 ** 16))
     if len(body) < size:
         raise OSError(f"the connection ended after {len(body):,} of {size:,} bytes")
     if hashlib.md5(body).hexdigest() != md5:
@@ -427,14 +424,9 @@ def minibatches(X, y, batch_size, rng=None, label=""):
 
     With a label, a terminal shows a progress bar with the time left. The last minibatch may be smaller."""
     order = np.arange(len(X)) if rng is None else rng.permutation(len(X))
-    start = time.time()
-    for i in range(0, len(X), batch_size):
+    for i in progress(range(0, len(X), batch_size), label):
         rows = order[i:i + batch_size]
         yield batch_last(X.take(rows, axis=0)), batch_last(y.take(rows, axis=0))
-        if label and i // batch_size % 16 == 0:         # often enough for the eye
-            bar(label, i + len(rows), len(X), start)
-    if label:
-        bar()
 
 def finite(L, step, lr):
     """The loss L, where it is a finite number; UserError with what helps where it is not."""
@@ -467,16 +459,25 @@ def predict(net, X):
     parts = [net.forward(batch_last(X[i:i + 1000])) for i in range(0, len(X), 1000)]
     return np.concatenate(parts, axis=-1)
 
-def bar(label="", done=0, total=1, start=0.0):
+def progress(steps, label, total=0):
+    """Go through the steps, `total` of them; with a label, a terminal shows a bar with the time left."""
+    total, start, drawn = total or len(steps), time.time(), time.time()
+    for done, step in enumerate(steps, 1):
+        yield step
+        if label and time.time() > drawn + 0.1:         # often enough for the eye
+            drawn = time.time()
+            bar(label, done / max(done, total), drawn - start)
+    bar()
+
+def bar(label="", share=0, seconds=0):
     """Draw a progress bar over the current line of a terminal; without a label, wipe it away."""
     if not getattr(sys.stdout, "isatty", bool)():
         return
     width = shutil.get_terminal_size().columns - 1
-    left = (time.time() - start) * (total / max(done, 1) - 1)
     room = max(width - len(label) - 15, 0)
-    full = round(room * done / total)
-    line = f"{label} [{'#' * full}{'.' * (room - full)}] {left:4.0f} s left" if label else ""
-    print(f"\r{line[:width]:{width}}\r", end="", flush=True)
+    full = round(room * share)
+    left = f"[{'#' * full}{'.' * (room - full)}] {seconds / share - seconds:4.0f} s left" if label else ""
+    print(f"\r{f'{label} {left}'[:width]:{width}}\r", end="", flush=True)
 
 
 # --- What all scripts do alike: options, weights, figures, mistakes -------------------------------------

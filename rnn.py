@@ -41,7 +41,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import UserError, finite, watch
+from datasets import UserError, finite, progress, watch
 
 
 # --- Cells: a sequence is (T, D, N), N examples of T steps; a state is (H, N); dV means ∂L/∂V -----------
@@ -439,8 +439,8 @@ def train(net, loss, optimizer, task, epochs, limit):
     UserError if the loss is not finite."""
     lr, step, net.cell.needs_dX = optimizer.lr, 0, False
     for epoch in range(1, epochs + 1):
-        losses, state, start = [], 0, time.time()
-        for X, Y, last in task.windows(training=True):  # truncated: the state goes on, no gradient back
+        losses, state = [], 0                           # truncated: the state goes on, no gradient back
+        for X, Y, last in progress(task.windows(training=True), f"epoch {epoch}/{epochs}", task.steps):
             optimizer.lr = lr * (1 - step / (epochs * task.steps))  # (46)  η = η₀ (1 − t / T)
             step += 1
             Z, state = net.forward(X, state if task.carry else 0, last)
@@ -448,9 +448,6 @@ def train(net, loss, optimizer, task, epochs, limit):
             net.backward(loss.backward())
             clip(net.dtheta, limit)
             optimizer.step()
-            if task.steps > 1:
-                datasets.bar(f"epoch {epoch}/{epochs}", len(losses), task.steps, start)
-        datasets.bar()
         yield float(np.mean(losses)), finite(evaluate(net, loss, task), step, lr)
 
 def sample(net, task, n, temperature, prime, rng):
