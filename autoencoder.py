@@ -36,23 +36,23 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import UserError, finite, minibatches, predict, watch
+from datasets import UserError, finite, minibatches, one_vector, predict, watch
 
 
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` named in `params` (the net makes these arrays), and returns ∂L/∂X of the input. What
-    goes out has the dtype of what comes in: float32 to train, float64 to check gradients."""
-    params = ()
+    each parameter `W` in `params` (one_vector makes these arrays), and returns ∂L/∂X of the input. What goes
+    out has the dtype of what comes in: float32 to train, float64 to check gradients."""
+    params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
     keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
-    params = ("W", "b")
+    params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
         variance = {"he": 2 / D,                        # (12)  Var W = 2 / D
@@ -137,7 +137,7 @@ class Conv2d(Layer):
     """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), p zeros
     around it: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW), b (K, 1).
     In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p."""
-    params = ("W", "b")
+    params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
         self.kernel, self.stride, self.padding = pair(kernel), stride, padding
@@ -204,18 +204,10 @@ class Unflatten(Layer):
 
 class Sequential:
     """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
-    into which the W, b, dW, db of the layers are views."""
+    into which the W, b, dW, db of the layers are views; `weights` has the parameters by name."""
     def __init__(self, *layers):
         self.layers = layers
-        owners = [(layer, name) for layer in layers for name in layer.params]
-        self.theta = np.concatenate([getattr(layer, name).ravel() for layer, name in owners])
-        self.dtheta = np.zeros_like(self.theta)
-        end = 0
-        for layer, name in owners:                      # layer.W becomes a window into theta, dW into dtheta
-            shape = getattr(layer, name).shape
-            start, end = end, end + math.prod(shape)
-            setattr(layer, name, self.theta[start:end].reshape(shape))
-            setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
+        self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
 
     def forward(self, X, training=False):
         for layer in self.layers:
@@ -228,14 +220,6 @@ class Sequential:
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
-
-    def state_dict(self):
-        """The parameters (views), named and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
-        state = {}
-        for i, layer in enumerate(self.layers):
-            if layer.params:
-                state[f"{i}.weight"], state[f"{i}.bias"] = layer.W, layer.b[:, 0]
-        return state
 
 class Autoencoder(Sequential):
     """Layers that encode, then layers that decode. `encoder` and `decoder` are nets of the same layers."""
@@ -616,7 +600,7 @@ def main(argv=None):
         print(f"autoencoder.py learns {data.name} by {k} codes: {n:,} examples to train, {len(X_test):,} to "
               f"test, {net.theta.size:,} parameters", flush=True)
         if args.load:
-            datasets.read_weights(args.load, net.state_dict())
+            datasets.read_weights(args.load, net.weights)
         datasets.summary(net, data.X_train[:1])
         start = time.time()
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
@@ -630,7 +614,7 @@ def main(argv=None):
         if len(history) < args.epochs:                  # interrupted
             break
     if args.save:
-        np.savez(args.save, **net.state_dict())
+        np.savez(args.save, **net.weights)
     if len(runs) > 1:
         print("codes   test error      PCA")
         for k, run in runs.items():

@@ -538,18 +538,35 @@ def summary(net, X):
         print(f"{type(layer).__name__:14}{' x '.join(map(str, X.shape[:-1])):>18}   {parameters:10,}")
     print(f"{'in all':14}{'':18}   {net.theta.size:10,}", flush=True)
 
-def read_weights(path, state):
-    """Fill the arrays of `state`, by name, from an .npz file; UserError if names or shapes do not fit."""
+def one_vector(layers):
+    """Put the parameters of all layers, a dict by name, into one vector theta, their gradients into another:
+    layer.W becomes a view into theta, layer.dW into dtheta. Returns both, and the parameters (views), named
+    and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
+    owners = [(layer, ours, f"{place}.{theirs}") for place, layer in layers.items()
+              for ours, theirs in layer.params.items()]
+    theta = np.concatenate([getattr(layer, ours).ravel() for layer, ours, _ in owners])
+    dtheta, weights, end = np.zeros_like(theta), {}, 0
+    for layer, ours, name in owners:
+        shape = getattr(layer, ours).shape
+        start, end = end, end + math.prod(shape)
+        W = theta[start:end].reshape(shape)
+        setattr(layer, ours, W)
+        setattr(layer, "d" + ours, dtheta[start:end].reshape(shape))
+        weights[name] = W[:, 0] if "bias" in name else W
+    return theta, dtheta, weights
+
+def read_weights(path, weights):
+    """Fill the arrays of `weights`, by name, from an .npz file; UserError if names or shapes do not fit."""
     try:
         with np.load(path) as file:
             arrays = dict(file)
     except Exception as error:                          # np.load raises half a dozen kinds
         raise UserError(f"{path} holds no weights that can be read: {error}") from error
-    mine, theirs = ({name: a.shape for name, a in arrays_.items()} for arrays_ in (state, arrays))
+    mine, theirs = ({name: a.shape for name, a in arrays_.items()} for arrays_ in (weights, arrays))
     if mine != theirs:
         raise UserError(f"{path} has the weights of another net: {theirs} where this one has {mine}")
     for name, array in arrays.items():
-        state[name][...] = array
+        weights[name][...] = array
 
 COLORS = np.array([[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167]]) / 255    # for all eyes
 

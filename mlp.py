@@ -31,23 +31,23 @@ import time
 import numpy as np
 
 import datasets
-from datasets import SCORES, UserError, batch_last, finite, minibatches, predict, watch
+from datasets import SCORES, UserError, batch_last, finite, minibatches, one_vector, predict, watch
 
 
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` named in `params` (the net makes these arrays), and returns ∂L/∂X of the input. What
-    goes out has the dtype of what comes in: float32 to train, float64 to check gradients."""
-    params = ()
+    each parameter `W` in `params` (one_vector makes these arrays), and returns ∂L/∂X of the input. What goes
+    out has the dtype of what comes in: float32 to train, float64 to check gradients."""
+    params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
     keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
-    params = ("W", "b")
+    params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
         variance = {"he": 2 / D,                        # (12)  Var W = 2 / D
@@ -121,18 +121,10 @@ class Dropout(Layer):
 
 class Sequential:
     """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
-    into which the W, b, dW, db of the layers are views."""
+    into which the W, b, dW, db of the layers are views; `weights` has the parameters by name."""
     def __init__(self, *layers):
         self.layers = layers
-        owners = [(layer, name) for layer in layers for name in layer.params]
-        self.theta = np.concatenate([getattr(layer, name).ravel() for layer, name in owners])
-        self.dtheta = np.zeros_like(self.theta)
-        end = 0
-        for layer, name in owners:                      # layer.W becomes a window into theta, dW into dtheta
-            shape = getattr(layer, name).shape
-            start, end = end, end + math.prod(shape)
-            setattr(layer, name, self.theta[start:end].reshape(shape))
-            setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
+        self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
 
     def forward(self, X, training=False):
         for layer in self.layers:
@@ -145,14 +137,6 @@ class Sequential:
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
-
-    def state_dict(self):
-        """The parameters (views), named and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
-        state = {}
-        for i, layer in enumerate(self.layers):
-            if layer.params:
-                state[f"{i}.weight"], state[f"{i}.bias"] = layer.W, layer.b[:, 0]
-        return state
 
 
 # --- Losses: forward returns the mean L over the minibatch, backward ∂L/∂Z for the output Z of the net ----
@@ -404,7 +388,7 @@ def main(argv=None):
         search(watched, args, rng)
         net, loss, optimizer = build(data, args, rng)
     if args.load:
-        datasets.read_weights(args.load, net.state_dict())
+        datasets.read_weights(args.load, net.weights)
     datasets.summary(net, data.X_train[:1])
 
     start = time.time()
@@ -416,7 +400,7 @@ def main(argv=None):
     wrong = f" ({round((1 - result) * y.size):,} of {y.size:,} wrong)" if data.classes else ""
     print(f"test {in_words(result, data)}{wrong} after {seconds:.0f} s")
     if args.save:
-        np.savez(args.save, **net.state_dict())
+        np.savez(args.save, **net.weights)
     plot(net, data, history, thetas, part, args.figure or f"figures/mlp-{data.name}.png", not args.no_show)
     return {"score": result, "loss": loss.forward(Z, y), "history": history, "net": net, "seconds": seconds}
 

@@ -70,7 +70,8 @@ class Perceptron:
         self.w -= lr * self.dw                          # (10) w ← w − η ∂L/∂w
         self.b -= lr * self.db                          # (11) b ← b − η ∂L/∂b
 
-    def state_dict(self):
+    @property
+    def weights(self):
         """The parameters (views), named and shaped as in torch.nn.Linear: weight (1, D), bias (1,)."""
         return {"weight": self.w.T, "bias": self.b[0]}
 
@@ -174,7 +175,7 @@ def main(argv=None):
     datasets.fill_in(args, usual)
     neuron = Perceptron(data.X_train.shape[1], args.rule)
     if args.load:
-        datasets.read_weights(args.load, neuron.state_dict())
+        datasets.read_weights(args.load, neuron.weights)
     print(f"perceptron.py learns {data.name}, {' or '.join(data.classes)}: {len(data.X_train):,} examples to "
           f"train, {len(data.X_test):,} to test, {neuron.w.size + 1:,} parameters", flush=True)
     training = train(neuron, data, args.epochs, args.batch_size, args.lr, rng)
@@ -184,7 +185,7 @@ def main(argv=None):
     print(f"test accuracy {100 * accuracy:.2f} % ({round(n * (1 - accuracy)):,} of {n:,} wrong) after "
           f"{time.time() - start:.0f} s")
     if args.save:
-        np.savez(args.save, **neuron.state_dict())
+        np.savez(args.save, **neuron.weights)
     figure = args.figure or f"figures/perceptron-{data.name}.png"
     plot(neuron, data, pictures, history, path, figure, not args.no_show)
     return {"accuracy": accuracy, "loss": L, "history": history, "neuron": neuron}

@@ -41,16 +41,16 @@ import time
 import numpy as np
 
 import datasets
-from datasets import UserError, finite, progress, watch
+from datasets import UserError, finite, one_vector, progress, watch
 
 
 # --- Cells: a sequence is (T, D, N), N examples of T steps; a state is (H, N); dV means ∂L/∂V -----------
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` named in `params` (the net makes these arrays), and returns ∂L/∂X of the input. What
-    goes out has the dtype of what comes in: float32 to train, float64 to check gradients."""
-    params = ()
+    each parameter `W` in `params` (one_vector makes these arrays), and returns ∂L/∂X of the input. What goes
+    out has the dtype of what comes in: float32 to train, float64 to check gradients."""
+    params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
 
@@ -72,7 +72,8 @@ class Cell(Layer):
     Each kind of cell has G gates and two methods. `step` makes h of A and U (G, H, N); it may turn A into the
     gates, in place, and leave more in `kept`. `step_back` gets these and ∂L/∂h, fills dA and, unless
     `only_sum`, dU; and returns what reaches the h before by other ways than U."""
-    params = "W_ih", "W_hh", "b_ih", "b_hh"             # (GH, D), (GH, H), (GH, 1), (GH, 1)
+    params = {"W_ih": "weight_ih_l0", "W_hh": "weight_hh_l0",           # (GH, D), (GH, H)
+              "b_ih": "bias_ih_l0", "b_hh": "bias_hh_l0"}               # (GH, 1), (GH, 1)
     states = 1                                          # arrays in the state
     only_sum = True                                     # a step uses A and U only as A + U: then dU is dA
 
@@ -175,7 +176,7 @@ class GRU(Cell):
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
     keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
-    params = ("W", "b")
+    params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
         variance = {"he": 2 / D,                        # (12)  Var W = 2 / D
@@ -197,15 +198,8 @@ class Recurrent:
     """A cell, and an output for each of the last steps. All parameters share one vector `theta`, all
     gradients one vector `dtheta`, into which those of the two layers are views."""
     def __init__(self, cell, output):
-        self.cell, self.output, end = cell, output, 0
-        owners = [(layer, name) for layer in (cell, output) for name in layer.params]
-        self.theta = np.concatenate([getattr(layer, name).ravel() for layer, name in owners])
-        self.dtheta = np.zeros_like(self.theta)
-        for layer, name in owners:
-            shape = getattr(layer, name).shape
-            start, end = end, end + math.prod(shape)
-            setattr(layer, name, self.theta[start:end].reshape(shape))
-            setattr(layer, "d" + name, self.dtheta[start:end].reshape(shape))
+        self.cell, self.output = cell, output
+        self.theta, self.dtheta, self.weights = one_vector({"cell": cell, "output": output})
 
     def forward(self, X, state=0, last=0):
         """Outputs Z (K, TN) of all T steps, or of the `last` few, side by side; and the state after them."""
@@ -218,13 +212,6 @@ class Recurrent:
         self.dH = np.zeros((T, H, N), dZ.dtype)
         self.dH[-(dZ.shape[1] // N):] = self.output.backward(dZ).reshape(H, -1, N).swapaxes(0, 1)
         return self.cell.backward(self.dH)
-
-    def state_dict(self):
-        """The parameters (views), named and shaped as in PyTorch."""
-        cell, output = self.cell, self.output
-        return {"cell.weight_ih_l0": cell.W_ih, "cell.weight_hh_l0": cell.W_hh,
-                "cell.bias_ih_l0": cell.b_ih[:, 0], "cell.bias_hh_l0": cell.b_hh[:, 0],
-                "output.weight": output.W, "output.bias": output.b[:, 0]}
 
 
 # --- Losses and optimizers as in mlp.py, and clipping ---------------------------------------------------
@@ -597,7 +584,7 @@ def main(argv=None):
             print(f"{type(layer).__name__:14}{size:15}   {parameters:10,}")
         print(f"{'in all':14}{'':15}   {net.theta.size:10,}", flush=True)
         if args.load:
-            datasets.read_weights(args.load, net.state_dict())
+            datasets.read_weights(args.load, net.weights)
         optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
         training = train(net, loss, optimizer, task, args.epochs, args.clip)
         history, _ = watch(training, args.epochs, "train loss {:.4f}   test loss {:.4f}", say)
@@ -617,7 +604,7 @@ def main(argv=None):
             print(f"{cell.upper():4}   {size:10,}   {run['seconds']:7.1f}   {run['loss']:9.4f}")
     result = runs.get(args.cell, runs[cell])
     if args.save:
-        np.savez(args.save, **result["net"].state_dict())
+        np.savez(args.save, **result["net"].weights)
     if text and args.sample:
         result["sample"] = sample(result["net"], task, args.sample, args.temperature, prime,
                                   np.random.default_rng(args.seed))

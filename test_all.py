@@ -698,7 +698,7 @@ class TestTorch(Test):
         model, criterion = model or twin(net, torch.float64), twin_loss(loss)
         ours, file = Optimizer(net, 0.01, decay), self.folder / "w.npz"
         theirs = twin_optimizer(ours, model)
-        np.savez(file, **net.state_dict())                                      # the weights travel by file
+        np.savez(file, **net.weights)                                      # the weights travel by file
         model.load_state_dict({name: torch.tensor(a) for name, a in np.load(file).items()})
         for step in range(steps):
             X = rng.standard_normal(shape)
@@ -719,13 +719,13 @@ class TestTorch(Test):
             theirs.step()
         np.savez(file, **{name: value.numpy() for name, value in model.state_dict().items()})
         theta, net.theta[:] = net.theta.copy(), 0
-        datasets.read_weights(file, net.state_dict())                           # and back, in the end
+        datasets.read_weights(file, net.weights)                           # and back, in the end
         self.close(net.theta, theta)
 
     def test_perceptron(self):
         neuron, model = perceptron.Perceptron(3), torch.nn.Linear(3, 1).double()
         neuron.w, neuron.b = rng.standard_normal((3, 1)), rng.standard_normal((1, 1))
-        model.load_state_dict({name: torch.tensor(a.copy()) for name, a in neuron.state_dict().items()})
+        model.load_state_dict({name: torch.tensor(a.copy()) for name, a in neuron.weights.items()})
         descent, criterion = torch.optim.SGD(model.parameters(), 0.5), torch.nn.BCEWithLogitsLoss()
         for _ in range(10):
             X, y = rng.standard_normal((3, 8)), rng.integers(0, 2, (1, 8)) * 1.0
@@ -792,7 +792,7 @@ class TestTorch(Test):
         nets["perceptron"][0].w += 1
         nets["rnn"] = rnn.Recurrent(rnn.LSTM(65, 128, rng), rnn.Linear(128, 65, rng)), (9, 65)
         for name, (net, shape) in nets.items():
-            np.savez(self.folder / "w.npz", **net.state_dict())
+            np.savez(self.folder / "w.npz", **net.weights)
             model = theirs["load"](theirs[name], self.folder / "w.npz")
             X = rng.random((*shape, 4), np.float32)
             Z = alone(net.forward(X))

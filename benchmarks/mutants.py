@@ -131,7 +131,7 @@ def parts(tree, text, known):
             continue
         inside = [f for f in getattr(node, "body", []) if isinstance(f, ast.FunctionDef)]
         if isinstance(node, ast.ClassDef) and {f.name for f in inside} & {"forward", "update", "step"}:
-            yield from (f for f in inside if f.name != "state_dict")
+            yield from inside
         elif isinstance(node, ast.FunctionDef) and node.name not in {*test_all.PER_SCRIPT, *OTHERS}:
             if node.name in HELPERS or re.search(r"# \(\d+\)", ast.get_source_segment(text, node)):
                 yield node

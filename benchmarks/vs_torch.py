@@ -49,7 +49,7 @@ def twin(net, dtype=None):
     layers = [makers.get(type(layer).__name__, lambda layer: getattr(torch.nn, type(layer).__name__)())(layer)
               for layer in net.layers]
     model = torch.nn.Sequential(*layers).to(dtype or torch.float32)
-    model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.state_dict().items()})
+    model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.weights.items()})
     return model
 
 def twin_loss(loss):
@@ -164,7 +164,7 @@ def train_writer(cell, side, epochs, H=128, T=64, N=32, lr=0.01, limit=1.0):
     torch.set_num_threads(2)
     model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(task.D, H),
                                  "output": torch.nn.Linear(H, task.K)})
-    model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.state_dict().items()})
+    model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.weights.items()})
     optimizer, start, step = torch.optim.Adam(model.parameters(), lr), time.perf_counter(), 0
 
     def losses(text):
