@@ -88,10 +88,6 @@ class Sigmoid(Layer):
     def backward(self, dA):
         return dA * self.A * (1 - self.A)               # (19)  ∂L/∂Z = ∂L/∂A · A · (1 − A)
 
-def pair(sides):
-    """A side given once counts for both."""
-    return tuple(sides) if np.iterable(sides) else (sides, sides)
-
 def places(side, kernel, stride, padding=0):
     """How many windows fit along a side; UserError if none."""
     if side + 2 * padding < kernel:
@@ -140,7 +136,7 @@ class Conv2d(Layer):
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
-        self.kernel, self.stride, self.padding = pair(kernel), stride, padding
+        self.kernel, self.stride, self.padding = np.broadcast_to(kernel, 2).tolist(), stride, padding
         if min(self.kernel) < 1 or stride < 1 or padding < 0:
             raise UserError(f"a convolution cannot have kernel {kernel}, stride {stride}, padding {padding}")
         D = C * math.prod(self.kernel)                  # as many numbers as a kernel sees

@@ -40,10 +40,6 @@ from datasets import SCORES, UserError, batch_last, finite, minibatches, one_vec
 
 # --- Layers: a minibatch of N volumes is an array (C, H, W, N): channels, height, width; dV means ∂L/∂V -----
 
-def pair(sides):
-    """A side given once counts for both."""
-    return tuple(sides) if np.iterable(sides) else (sides, sides)
-
 def places(side, kernel, stride, padding=0):
     """How many windows fit along a side; UserError if none."""
     if side + 2 * padding < kernel:
@@ -100,7 +96,7 @@ class Conv2d(Layer):
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
-        self.kernel, self.stride, self.padding = pair(kernel), stride, padding
+        self.kernel, self.stride, self.padding = np.broadcast_to(kernel, 2).tolist(), stride, padding
         if min(self.kernel) < 1 or stride < 1 or padding < 0:
             raise UserError(f"a convolution cannot have kernel {kernel}, stride {stride}, padding {padding}")
         D = C * math.prod(self.kernel)                  # as many numbers as a kernel sees
@@ -126,7 +122,8 @@ class MaxPool2d(Layer):
     side `kernel` or (kH, kW), and begin `stride` apart: side by side, if it is not given. In the margin,
     place (i, j) of the window for A[c,h,w] is y = s h + i, x = s w + j."""
     def __init__(self, kernel, stride=None):
-        self.kernel, self.stride = pair(kernel), pair(kernel if stride is None else stride)
+        given = kernel, kernel if stride is None else stride        # one number counts for both sides
+        self.kernel, self.stride = (np.broadcast_to(sides, 2).tolist() for sides in given)
         if min(self.kernel + self.stride) < 1:
             raise UserError(f"pooling cannot have kernel {kernel}, stride {stride}")
 
