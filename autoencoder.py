@@ -547,13 +547,6 @@ def plot(runs, data, args, path, show):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-def as_inputs(data, conv):
-    """The pictures as rows, or as volumes of one channel; UserError if the data are no pictures."""
-    if data.X_train.dtype != np.uint8:
-        raise UserError(f"autoencoder.py learns from pictures, not {data.name}: try --dataset digits")
-    shape = (-1, 1, *data.X_train.shape[1:]) if conv else (-1, data.X_train[0].size)
-    return data._replace(X_train=data.X_train.reshape(shape), X_test=data.X_test.reshape(shape))
-
 USUAL = dict(hidden=[512, 256], epochs=12, batch_size=128, lr=0.002, weight_decay=0)
 CONV = dict(hidden=[], epochs=4, batch_size=32, lr=0.002, weight_decay=0)
 
@@ -579,7 +572,7 @@ def main(argv=None):
     args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
     pictures = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
-    data = as_inputs(pictures, args.conv)
+    data = datasets.as_pictures(pictures, "autoencoder.py", volumes=args.conv)
     n, D = len(data.X_train), pictures.X_train[0].size
     datasets.fill_in(args, CONV if args.conv else USUAL, n)
     if max(args.latent) > D:

@@ -419,12 +419,6 @@ def classify(net, files, pictures, classes, path, show):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-def as_volumes(data):
-    """Pictures as volumes of one channel (n, 1, H, W); UserError if the data are no pictures."""
-    if data.X_train.dtype != np.uint8:
-        raise UserError(f"cnn.py learns from pictures, not {data.name}: try mlp.py --dataset {data.name}")
-    return data._replace(X_train=data.X_train[:, None], X_test=data.X_test[:, None])
-
 USUAL = dict(epochs=9, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):
@@ -449,7 +443,7 @@ def main(argv=None):
         data = datasets.Data("digits", none, none[:, 0, 0], none, none[:, 0, 0], tuple("0123456789"))
     else:
         data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
-    data = as_volumes(data)
+    data = datasets.as_pictures(data, "cnn.py")
     datasets.fill_in(args, USUAL, len(data.X_train))
     net, loss, optimizer = build(data, args, rng)
     if args.load:

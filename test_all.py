@@ -498,7 +498,7 @@ def small_autoencoder(*argv):
     """A net for pictures of 8 x 8 in float64, all parameters random; its loss; the shape of its pictures."""
     args = autoencoder.parse_args(["--hidden", "6", "--latent", "3", "--lr", "0.01", *argv])
     data = datasets.Data("", np.zeros((1, 8, 8), np.uint8), 0, np.zeros((1, 8, 8), np.uint8), 0, "01")
-    data = autoencoder.as_inputs(data, args.conv)
+    data = datasets.as_pictures(data, "", args.conv)
     with mock.patch("autoencoder.CHANNELS", (2, 3)):
         net, loss, _ = autoencoder.build(data, args, rng)
     net = double(*net.layers)
@@ -782,8 +782,8 @@ class TestTorch(Test):
         for block in re.findall(r"```python\n(.*?)```", README.split("## From here to PyTorch")[1], re.S):
             exec(block, theirs)
         data, nets = datasets.Data("", blank, blank[:, 0, 0], blank, blank[:, 0, 0], "0123456789"), {}
-        for script, prepare in ((mlp, mlp.as_rows), (cnn, cnn.as_volumes),
-                                (autoencoder, lambda data: autoencoder.as_inputs(data, False))):
+        for script, prepare in ((mlp, mlp.as_rows), (cnn, lambda data: datasets.as_pictures(data, "")),
+                                (autoencoder, lambda data: datasets.as_pictures(data, "", False))):
             args = script.parse_args([])
             datasets.fill_in(args, script.USUAL)
             prepared = prepare(data)

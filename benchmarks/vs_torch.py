@@ -109,8 +109,8 @@ def default_run(script, *argv):
     """What the script trains by default: net, loss and optimizer, the data, the options."""
     args = script.parse_args(argv)
     data = datasets.load("mnist", 0, fallback="digits")
-    data = (mlp.as_rows(data) if script is mlp else cnn.as_volumes(data) if script is cnn else
-            autoencoder.as_inputs(data, args.conv))
+    volumes = script is cnn or "--conv" in argv
+    data = mlp.as_rows(data) if script is mlp else datasets.as_pictures(data, script.__name__, volumes)
     datasets.fill_in(args, autoencoder.CONV if "--conv" in argv else script.USUAL)
     return script.build(data, args, np.random.default_rng(0)), data, args
 
