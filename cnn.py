@@ -287,18 +287,9 @@ def build(data, args, rng):
     net.layers[0].needs_dX = False
     return net, CrossEntropyLoss(), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
-def print_layers(net, X):
-    """Print the table of layers for the input X (C, H, W, N)."""
-    print("layer         output per example   parameters   multiply-adds")
-    total = 0
-    for layer in net.layers:
-        X = layer.forward(X)
-        size = " x ".join(map(str, X.shape[:-1]))
-        parameters = sum(getattr(layer, name).size for name in layer.params)
-        work = layer.W.size * math.prod(X.shape[1:-1]) if parameters else 0  # (55)  C kH kW K H' W'
-        total += work
-        print(f"{type(layer).__name__:14}{size:>18}   {parameters:10,}   {work:13,}")
-    print(f"{'in all':14}{'':18}   {net.theta.size:10,}   {total:13,}", flush=True)
+def multiply_adds(layer, Z):
+    """What a layer does for each example to make Z (K, H', W', N)."""
+    return layer.W.size * math.prod(Z.shape[1:-1]) if layer.params else 0  # (55)  C kH kW K H' W'
 
 def accuracy(Z, y):
     """The share of examples whose largest logit, Z (K, N), is that of their class y (N,)."""
@@ -454,7 +445,7 @@ def main(argv=None):
     if not only_predict:
         print(f"cnn.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to "
               f"test, {net.theta.size:,} parameters", flush=True)
-        print_layers(net, batch_last(data.X_train[:1]))
+        datasets.summary(net, data.X_train[:1], {"multiply-adds": multiply_adds})
         start = time.time()
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
         history, _ = watch(training, args.epochs, SCORES)

@@ -535,15 +535,19 @@ def fill_in(args, usual, examples=0):
     if examples and not given:
         args.epochs = max(args.epochs, math.ceil(600 / math.ceil(examples / args.batch_size)))
 
-def summary(net, X):
-    """Print the table of layers for examples X (n, ...)."""
-    print("layer         output per example   parameters")
-    X = batch_last(X)
+def summary(net, X, more={}):
+    """Print the table of layers for examples X (n, ...). `more` has columns by name: what to count of a layer
+    that makes Z (..., n)."""
+    columns = {"parameters": lambda layer, Z: sum(getattr(layer, name).size for name in layer.params), **more}
+    print("layer         output per example", *columns, sep="   ")
+    X, sums, numbers = batch_last(X), 0, "".join(f"   {{:{len(name)},}}" for name in columns)
     for layer in net.layers:
         X = layer.forward(X)
-        parameters = sum(getattr(layer, name).size for name in layer.params)
-        print(f"{type(layer).__name__:14}{' x '.join(map(str, X.shape[:-1])):>18}   {parameters:10,}")
-    print(f"{'in all':14}{'':18}   {net.theta.size:10,}", flush=True)
+        counts = np.array([count(layer, X) for count in columns.values()])
+        sums = sums + counts
+        size = " x ".join(map(str, X.shape[:-1]))
+        print(f"{type(layer).__name__:14}{size:>18}{numbers.format(*counts)}")
+    print(f"{'in all':32}{numbers.format(*sums)}", flush=True)
 
 def one_vector(layers):
     """Put the parameters of all layers, a dict by name, into one vector theta, their gradients into another:
