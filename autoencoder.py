@@ -481,11 +481,6 @@ def tsne(X, perplexity=30, iterations=1000):
 HUES = np.array([[63, 144, 218], [255, 169, 14], [189, 31, 1], [148, 164, 162], [131, 45, 182],
                  [169, 107, 89], [231, 99, 0], [185, 172, 112], [113, 117, 129], [146, 218, 221]]) / 255
 
-def plot_sheet(ax, pictures, columns, title=None):
-    ax.imshow(datasets.tiles(pictures, columns) if columns else pictures, cmap="gray", vmin=0, vmax=1)
-    ax.set_title(title)
-    ax.axis("off")
-
 def map_of(pictures, Y, hues):
     """A sheet with pictures (n, H, W), each at its place Y (n, 2), unless another is in the way."""
     H, W = pictures.shape[1:]
@@ -504,7 +499,7 @@ def plot(runs, data, args, path, show):
     rows = {"original": pictures, **({"input": run["seen"]} if args.noise or args.mask else {}),
             **{f"{k} codes": run["made"] for k, run in runs.items()}, f"PCA, {k}": run["projected"]}
     n = len(y[:14])
-    plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]), n)
+    datasets.plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]), n)
     for i, name in enumerate(rows):
         ax["R"].text(-H / 8, (i + 0.5) * (H + 1), name, ha="right", va="center")
 
@@ -534,14 +529,16 @@ def plot(runs, data, args, path, show):
                     "rank in %", xlim=(0, 100), ylim=(0, 100))
         side = np.quantile(codes, (np.arange(20) + 0.5) / 20, axis=0)
         grid = np.stack(np.meshgrid(side[:, 0], side[::-1, 1]), axis=-1).reshape(-1, 2)
-        plot_sheet(ax["M"], decoded(grid), 20, "what the decoder sees in the same plane")
+        datasets.plot_sheet(ax["M"], decoded(grid), 20, "what the decoder sees in the same plane")
     else:
         first = np.unique(y, return_index=True)[1][:10]                 # of each class
         walks = np.linspace(codes[first], codes[np.roll(first, -1)], 11, axis=1).reshape(-1, k)
-        plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
+        datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
         if len(codes) > 2:
             Y, KL = tsne(codes[:2000].T, args.perplexity)
-            plot_sheet(ax["M"], map_of(pictures, Y.T, hues), 0, f"t-SNE map of the codes (KL {KL:.2f})")
+            ax["M"].imshow(map_of(pictures, Y.T, hues))
+            ax["M"].set_title(f"t-SNE map of the codes (KL {KL:.2f})")
+            ax["M"].axis("off")
     datasets.finish(fig, path, show)
 
 

@@ -327,28 +327,20 @@ def plot(net, data, history, path, show):
     steps = "".join(map(str, range(2 * blocks + 2)))    # the panels of one picture's way through the net
     top = "W" * (blocks + 1) + "C" * blocks
     fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * len(steps)}", 13, 9.5)
-
-    def maps(panel, A, columns, title):
-        most = np.abs(A).max()
-        ax[panel].imshow(datasets.tiles(A, columns), cmap="RdBu", vmin=-most, vmax=most)
-        ax[panel].set_title(title, fontsize=10)
-        ax[panel].axis("off")
-
-    maps("W", net.layers[0].W[:, 0], 5, "first kernels: blue looks for ink, red for none")
+    title = "first kernels: blue looks for ink, red for none"
+    datasets.plot_sheet(ax["W"], net.layers[0].W[:, 0], 5, title, signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
     example = P[y, np.arange(len(y))].argsort()[len(y) // 40]       # harder than most, yet not hopeless
     X = batch_last(data.X_test[[example]])
-    ax["0"].imshow(pictures[example], cmap="gray")
-    ax["0"].set_title(f"one picture ({data.classes[y[example]]})", fontsize=10)
-    ax["0"].axis("off")
+    datasets.plot_sheet(ax["0"], pictures[[example]], 1, f"one picture ({data.classes[y[example]]})")
     panels = iter(steps[1:])
     for layer in net.layers:
         X = layer.forward(X)
         if X.ndim == 4 and not isinstance(layer, MaxPool2d):
-            size = " x ".join(map(str, X.shape[:3]))
             what = "what fits where" if isinstance(layer, Conv2d) else "the best of each 2 x 2"
-            maps(next(panels), X[..., 0], math.isqrt(len(X)), f"{what}\n{size}")
+            title = f"{what}\n{' x '.join(map(str, X.shape[:3]))}"
+            datasets.plot_sheet(ax[next(panels)], X[..., 0], math.isqrt(len(X)), title, signed=True)
     bars = ax[next(panels)]
     bars.barh(data.classes, P[:, example])
     bars.invert_yaxis()
@@ -397,8 +389,7 @@ def classify(net, files, pictures, classes, path, show):
     """Say the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
     P = chances(predict(net, pictures[:, None]))
     fig, ax = datasets.figure("P", max(2 * len(files), 4), 3.5)
-    ax["P"].imshow(datasets.tiles(pictures, len(files)), cmap="gray")
-    ax["P"].axis("off")
+    datasets.plot_sheet(ax["P"], pictures, len(files))
     for i, (file, p) in enumerate(zip(files, P.T)):
         said = [f"{classes[k]} ({100 * p[k]:.1f} %)" for k in p.argsort()[:-4:-1]]
         print(f"{file}: {', '.join(said)}")

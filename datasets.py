@@ -585,7 +585,8 @@ def figure(layout, width, height):
     """A figure, sized in inches, in the look of all scripts; and its panels by the letters of the layout."""
     import matplotlib.pyplot as plt                     # here, so that the first line of output comes at once
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-                         "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest"})
+                         "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest",
+                         "axes.titlesize": 11})
     return plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained")
 
 def finish(fig, path, show):
@@ -599,13 +600,18 @@ def finish(fig, path, show):
         plt.show()
     plt.close(fig)
 
-def tiles(images, columns):
-    """One sheet of many images (n, height, width), with gaps of a pixel."""
+def plot_sheet(ax, images, columns, title="", signed=False):
+    """Images (n, h, w), a pixel apart, from black to white; or `signed` numbers, from red to blue."""
     n, h, w = images.shape
     rows = math.ceil(n / columns)
     sheet = np.full((rows * columns, h + 1, w + 1), np.nan)
     sheet[:n, :h, :w] = images
-    return sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
+    sheet = sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
+    most = np.abs(images).max() if signed else 255 if images.dtype == np.uint8 else 1
+    colors, least = ("RdBu", -most) if signed else ("gray", 0)
+    ax.imshow(sheet, cmap=colors, vmin=least, vmax=most)
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
 
 def plot_curves(loss, score, history, name, part="test"):
     """Curves of train and test in two panels, from rows (train loss, train score, test loss, test score)."""
@@ -634,12 +640,11 @@ def plot_confusion(ax, y, said, classes):
 def plot_mistakes(ax, images, y, P, classes):
     """The twelve images (n, h, w) to whose true class the probabilities P (K, n) give least."""
     worst = np.argsort(P[y, np.arange(len(y))])[:12]
-    ax.imshow(tiles(images[worst], 12), cmap="gray")
+    plot_sheet(ax, images[worst], 12)
     for i, n in enumerate(worst):
         said = P[:, n].argmax()
         words = f"{classes[y[n]][:14]}:\nsaid {classes[said][:10]}\n{100 * P[said, n]:.1f} %"
         ax.text((i + 0.5) / 12, 1.02, words, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
-    ax.axis("off")
 
 def run(main):
     """Run a script's main: what the user can mend ends in one line on stderr, not in a traceback."""

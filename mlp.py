@@ -329,13 +329,14 @@ def plot(net, data, history, thetas, part, path, show):
         start, end = (thetas[epoch][:first].reshape(-1, D)[:48] for epoch in (0, max(thetas)))
         change = images and history                     # without the noise where digits have no ink
         W = end - start if change else end
-        ax["W"].imshow(datasets.tiles(W.reshape(square), 8) if images else W, cmap="RdBu", aspect="auto",
-                       vmin=-np.abs(W).max(), vmax=np.abs(W).max())
-        ax["W"].set(title=f"first weights{' (change)' if change else ''}: blue excites, red inhibits",
-                    xlabel="" if images else "feature", ylabel="" if images else "unit", xticks=[], yticks=[])
+        title = f"first weights{' (change)' if change else ''}: blue excites, red inhibits"
+        W = W.reshape(square) if images else W[None]
+        datasets.plot_sheet(ax["W"], W, 8 if images else 1, title, signed=True)
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
         if images:
             datasets.plot_mistakes(ax["M"], X.reshape(square), y, P, data.classes)
+        else:
+            ax["W"].set(aspect="auto", xlabel="feature", ylabel="unit")
     datasets.finish(fig, path, show)
 
 

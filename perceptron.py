@@ -121,9 +121,9 @@ def plot(neuron, data, pictures, history, path, file, show):
     fig, ax = datasets.figure(layout, 13, height)
     datasets.plot_curves(ax["l"], ax["a"], history, "accuracy")
     if pictures is not None:
-        limit = np.abs(neuron.w).max()
-        ax["W"].imshow(neuron.w.reshape(pictures[0].shape), cmap="RdBu", vmin=-limit, vmax=limit)
-        ax["W"].set(xticks=[], yticks=[], title=f"weights: blue speaks for {data.classes[1]}, red against")
+        weights = neuron.w.reshape(1, *pictures[0].shape)
+        title = f"weights: blue speaks for {data.classes[1]}, red against"
+        datasets.plot_sheet(ax["W"], weights, 1, title, signed=True)
         datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
     elif D == 2:
         plot_plane(ax["W"], neuron, X, y, path)
