@@ -16,11 +16,6 @@ The first command ends with
     test error 0.0048 per pixel (PCA: 0.0168) after 31 s
     figure: figures/autoencoder-mnist.png
 
-or, where MNIST is not on disk and cannot be downloaded, with
-
-    test error 0.0103 per pixel (PCA: 0.0175) after 5 s
-    figure: figures/autoencoder-digits.png
-
 Follows Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks" (2006).
 """
 # /// script

@@ -15,11 +15,6 @@ The first command ends with
     test accuracy 99.21 % (79 of 10,000 wrong) after 36 s
     figure: figures/cnn-mnist.png
 
-or, where MNIST is not on disk and cannot be downloaded, with
-
-    test accuracy 97.80 % (44 of 2,000 wrong) after 6 s
-    figure: figures/cnn-digits.png
-
 Follows LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to document recognition" (1998).
 """
 # /// script

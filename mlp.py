@@ -14,11 +14,6 @@ The first command ends with
     test accuracy 98.53 % (147 of 10,000 wrong) after 10 s
     figure: figures/mlp-mnist.png
 
-or, where MNIST is not on disk and cannot be downloaded, with
-
-    test accuracy 97.20 % (56 of 2,000 wrong) after 2 s
-    figure: figures/mlp-digits.png
-
 Follows Rumelhart, Hinton & Williams, "Learning representations by back-propagating errors" (1986).
 """
 # /// script

@@ -20,14 +20,6 @@ The first command ends with
     ---
     figure: figures/rnn-shakespeare.png
 
-or, where Shakespeare is not on disk and cannot be downloaded, with
-
-    test 1.37 nats per character (1.97 bits, perplexity 3.9) after 16 s
-    --- a sample at temperature 0.8
-    ...
-    ---
-    figure: figures/rnn-python-docs.png
-
 Follows Hochreiter & Schmidhuber, "Long short-term memory" (1997), and Cho et al., "Learning phrase
 representations using RNN encoder-decoder for statistical machine translation" (2014).
 """
