@@ -608,46 +608,32 @@ class Test_autoencoder(Test):
         self.close(autoencoder.neighbours(np.zeros((2, 5)), 3), np.full((2, 5), 0.2))
 
     def test_tsne_descends_as_the_paper_says(self):
-        X, states, real = rng.standard_normal((4, 20)), [], autoencoder.map_gradient
+        """A few points by the real gradient; more, with longer steps, by one whose sign never stays."""
+        real = autoencoder.map_gradient, autoencoder.affinities
+        for n, lr, T in (20, 5, 40), (400, 50, 120), (4800, 100, 120):
+            X, states, fixed = rng.standard_normal((4, n)), [], rng.standard_normal((2, n))
 
-        def watch(P, Y, exaggeration=1):
-            states.append((Y.copy(), exaggeration, *real(P, Y, exaggeration)))
-            return states[-1][2:]
+            def watch(P, Y, exaggeration=1):
+                L, dY = real[0](P, Y, exaggeration) if n == 20 else (0, fixed * (-1.1) ** len(states))
+                states.append((Y.copy(), exaggeration, dY))
+                return L, dY
 
-        with mock.patch("autoencoder.map_gradient", watch):
-            autoencoder.tsne(X, 5, 40)
-        self.assertEqual([state[1] for state in states], [12] * 10 + [1] * 31)
-        X = X - X.mean(axis=1, keepdims=True)
-        start = np.linalg.svd(X)[0][:, :2].T @ X
-        self.close(abs(states[0][0]), abs(start) * 1e-4 / start[0].std(), 1e-6)
-        for t in range(40):
-            if t in (0, 10):
-                m, gains = np.zeros((2, 20)), np.ones((2, 20))
-            dY = states[t][3]
-            for place in np.ndindex(2, 20):
-                same = m[place] * dY[place] > 0
-                gains[place] = gains[place] + 0.2 if same else max(gains[place] * 0.8, 0.01)
-                m[place] = (0.5 if t < 10 else 0.8) * m[place] + gains[place] * dY[place]
-            self.close(states[t + 1][0] - states[t][0], -5 * (m - m.mean(axis=1, keepdims=True)), 1e-3)
-
-    def test_tsne_steps_by_size_and_sign(self):
-        """More points, larger steps; where the gradient alternates, its gain falls to 0.01."""
-        for n, lr in (400, 50), (4800, 100):
-            places, dY = [], rng.standard_normal((2, n))
-
-            def alternating(P, Y, exaggeration=1):
-                places.append(Y.copy())
-                return 0.0, dY * (-1) ** len(places)
-
-            with mock.patch("autoencoder.affinities", lambda *args: np.zeros((1, 1))):
-                with mock.patch("autoencoder.map_gradient", alternating):
-                    autoencoder.tsne(rng.standard_normal((3, n)), iterations=120)
-            m, gain = 0, 1.0
-            for t in range(30):                         # the first quarter
-                gain = max(0.8 * gain, 0.01)
-                m = 0.5 * m + gain * dY * (-1) ** (t + 1)
-                step = -lr * (m - m.mean(axis=1, keepdims=True))
-                self.close(places[t + 1] - places[t], step, 1e-4)
+            affinities = real[1] if n == 20 else lambda *args: np.zeros((1, 1))
+            with mock.patch.multiple(autoencoder, map_gradient=watch, affinities=affinities):
+                autoencoder.tsne(X, 5, T)
+            self.assertEqual([state[1] for state in states], [12] * (T // 4) + [1] * (T - T // 4 + 1))
+            X = X - X.mean(axis=1, keepdims=True)
+            start = np.linalg.svd(X @ X.T)[0][:, :2].T @ X
+            self.close(abs(states[0][0]), abs(start) * 1e-4 / start[0].std(), 1e-6)
+            for t, (Y, _, dY) in enumerate(states[:-1]):
+                if t in (0, T // 4):
+                    m, gains = np.zeros((2, n)), np.ones((2, n))
+                same = m * dY > 0
+                gains[same] += 0.2
+                gains[~same] *= 0.8
+                gains = np.maximum(gains, 0.01)
+                m = (0.5 if t < T // 4 else 0.8) * m + gains * dY
+                self.close(states[t + 1][0] - Y, -lr * (m - m.mean(axis=1, keepdims=True)), 1e-3)
 
     def test_clusters_stay_apart(self):
         label = np.repeat([0, 1, 2], 30)
