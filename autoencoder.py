@@ -176,22 +176,18 @@ class ConvTranspose2d(Conv2d):
 class Flatten(Layer):
     """Volumes (C, H, W, N) as columns (C H W, N)."""
     def forward(self, X):
-        self.shape = X.shape
+        self.shape = X.shape[:-1]
         return X.reshape(-1, X.shape[-1])               # (54)  d = (c H + h) W + w
 
     def backward(self, dA):
-        return dA.reshape(self.shape)
+        return dA.reshape(*self.shape, -1)
 
-class Unflatten(Layer):
-    """Columns (C H W, N) as volumes (C, H, W, N)."""
+class Unflatten(Flatten):
+    """Columns (C H W, N) as volumes (C, H, W, N): Flatten turned round."""
     def __init__(self, *shape):
         self.shape = shape
 
-    def forward(self, X):
-        return X.reshape(*self.shape, -1)               # (54)  d = (c H + h) W + w
-
-    def backward(self, dA):
-        return dA.reshape(-1, dA.shape[-1])
+    forward, backward = Flatten.backward, Flatten.forward
 
 class Sequential:
     """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,

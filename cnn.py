@@ -148,11 +148,11 @@ class MaxPool2d(Layer):
 class Flatten(Layer):
     """Volumes (C, H, W, N) as columns (C H W, N)."""
     def forward(self, X):
-        self.shape = X.shape
+        self.shape = X.shape[:-1]
         return X.reshape(-1, X.shape[-1])               # (54)  d = (c H + h) W + w
 
     def backward(self, dA):
-        return dA.reshape(self.shape)
+        return dA.reshape(*self.shape, -1)
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
