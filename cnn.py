@@ -30,7 +30,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import SCORES, UserError, batch_last, finite, minibatches, one_vector, predict, watch
+from datasets import SCORES, UserError, batch_last, finite, in_words, minibatches, one_vector, predict, watch
 
 
 # --- Layers: a minibatch of N volumes is an array (C, H, W, N): channels, height, width; dV means ∂L/∂V -----
@@ -437,8 +437,7 @@ def main(argv=None):
         history, _ = watch(training, args.epochs, SCORES)
         Z, y = predict(net, data.X_test), data.y_test
         score, seconds = accuracy(Z, y), time.time() - start
-        print(f"test accuracy {100 * score:.2f} % ({round((1 - score) * len(y)):,} of {len(y):,} wrong) "
-              f"after {seconds:.0f} s")
+        print(f"test {in_words(score, len(y))} after {seconds:.0f} s")
         if args.save:
             np.savez(args.save, **net.weights)
         plot(net, data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)

@@ -443,6 +443,10 @@ def finite(L, step, lr):
 
 SCORES = "train loss {:.4f}, accuracy {:.2%}   test loss {:.4f}, accuracy {:.2%}"
 
+def in_words(accuracy, n):
+    """The accuracy on n examples, as all scripts say it."""
+    return f"accuracy {100 * accuracy:.2f} % ({round((1 - accuracy) * n):,} of {n:,} wrong)"
+
 def watch(training, epochs, words, say=print, keep=lambda: None):
     """Let a training run, which yields a row of numbers per epoch, and say these in `words` now and then.
     Returns the rows, and what `keep` returned after epochs 0, 1, 2, 4, ... and the last. Ctrl-C ends the

@@ -26,7 +26,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import SCORES, UserError, batch_last, finite, minibatches, one_vector, predict, watch
+from datasets import SCORES, UserError, batch_last, finite, in_words, minibatches, one_vector, predict, watch
 
 
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
@@ -242,9 +242,6 @@ def score(Z, y):
         return math.sqrt(np.mean((Z - y) ** 2))
     return float(np.mean((Z.argmax(axis=0) if len(Z) > 1 else Z > 0) == y))
 
-def in_words(value, data):
-    return f"accuracy {100 * value:.2f} %" if data.classes else f"RMSE {value:.4f}"
-
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
     """Fit the net. Yields per epoch train loss, train score, test loss, test score, those of train as the
     minibatches went by; UserError if the loss is not finite."""
@@ -393,8 +390,8 @@ def main(argv=None):
     history, thetas = watch(training, args.epochs, words.replace("test", part), keep=net.theta.copy)
     Z, y = predict(net, data.X_test), batch_last(data.y_test)
     result, seconds = score(Z, y), time.time() - start
-    wrong = f" ({round((1 - result) * y.size):,} of {y.size:,} wrong)" if data.classes else ""
-    print(f"test {in_words(result, data)}{wrong} after {seconds:.0f} s")
+    words = in_words(result, y.size) if data.classes else f"RMSE {result:.4f}"
+    print(f"test {words} after {seconds:.0f} s")
     if args.save:
         np.savez(args.save, **net.weights)
     plot(net, data, history, thetas, part, args.figure or f"figures/mlp-{data.name}.png", not args.no_show)

@@ -28,7 +28,7 @@ import time
 import numpy as np
 
 import datasets
-from datasets import SCORES, Data, UserError, batch_last, finite, minibatches, watch
+from datasets import SCORES, Data, UserError, batch_last, finite, in_words, minibatches, watch
 
 
 # --- The neuron: X (D, N) has N examples in columns, z and a are (1, N), dv means ∂L/∂v -----------------
@@ -181,9 +181,7 @@ def main(argv=None):
     training = train(neuron, data, args.epochs, args.batch_size, args.lr, rng)
     history, path = watch(training, args.epochs, SCORES, keep=lambda: (neuron.w.copy(), neuron.b.copy()))
     L, accuracy = evaluate(neuron, data.X_test, data.y_test)
-    n = len(data.y_test)
-    print(f"test accuracy {100 * accuracy:.2f} % ({round(n * (1 - accuracy)):,} of {n:,} wrong) after "
-          f"{time.time() - start:.0f} s")
+    print(f"test {in_words(accuracy, len(data.y_test))} after {time.time() - start:.0f} s")
     if args.save:
         np.savez(args.save, **neuron.weights)
     figure = args.figure or f"figures/perceptron-{data.name}.png"
