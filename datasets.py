@@ -627,6 +627,18 @@ def plot_curves(loss, score, history, name, part="test"):
         ax.locator_params(axis="x", integer=True)
         ax.legend()
 
+def plot_plane(ax, answer, X, y, title):
+    """Points X (n, 2) in the colours of their classes y, on the plane in the mixed colours of `answer`, which
+    makes probabilities (K, m) of points (m, 2). Returns the plane's coordinates, for more to be drawn."""
+    low, high = X.min(axis=0) - 0.3, X.max(axis=0) + 0.3
+    x1, x2 = np.meshgrid(*np.linspace(low, high, 200).T)
+    P = answer(np.stack([x1.ravel(), x2.ravel()], axis=1))
+    ax.imshow((P.T @ COLORS[:len(P)]).reshape(200, 200, 3), extent=(low[0], high[0], low[1], high[1]),
+              origin="lower", alpha=0.5)
+    ax.scatter(*X.T, c=COLORS[y], s=14, edgecolors="white", linewidths=0.4)
+    ax.set(title=title, xlabel="x1, standardised", ylabel="x2, standardised")
+    return x1, x2
+
 def plot_confusion(ax, y, said, classes):
     """How many examples of each class were taken for each class; the colour shows the mistakes."""
     K = len(classes)

@@ -306,15 +306,9 @@ def plot(net, data, history, thetas, part, path, show):
         ax["A"].set(title="the fitted curve", xlabel="x, standardised", ylabel="y")
         ax["A"].legend()
     elif D == 2:
-        side = np.linspace(-1.1, 1.1, 200) * np.abs(X).max()
-        grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
         for panel, epoch in zip("ABC", shots):
-            net.theta[:] = thetas[epoch]
-            field = probabilities(predict(net, grid)).T @ datasets.COLORS[:len(data.classes)]
-            field = field.reshape(200, 200, 3)
-            ax[panel].imshow(field, extent=side[[0, -1, 0, -1]], origin="lower", alpha=0.5)
-            ax[panel].scatter(*X.T, c=datasets.COLORS[y], s=12, edgecolors="white", linewidths=0.4)
-            ax[panel].set(title=f"after epoch {epoch}", xlabel="x1, standardised", ylabel="x2, standardised")
+            net.theta[:], title = thetas[epoch], f"after epoch {epoch}"
+            datasets.plot_plane(ax[panel], lambda X: probabilities(predict(net, X)), X, y, title)
     else:
         P, square = probabilities(predict(net, X)), (-1, math.isqrt(D), math.isqrt(D))
         first = net.layers[0].W.size                    # theta begins with the first layer's W

@@ -99,19 +99,6 @@ def train(neuron, data, epochs, batch_size, lr, rng):
 
 # --- Figure ---------------------------------------------------------------------------------------------
 
-def plot_plane(ax, neuron, X, y, path):
-    """The plane in the colours of the answers, test examples X (n, 2), and how the line z = 0 moved."""
-    low, high = X.min(axis=0) - 0.3, X.max(axis=0) + 0.3
-    x1, x2 = np.meshgrid(*np.linspace(low, high, 200).T)
-    a = neuron.forward(np.stack([x1.ravel(), x2.ravel()])).reshape(x1.shape)
-    ax.imshow(np.stack([1 - a, a], axis=-1) @ datasets.COLORS[:2], alpha=0.5, origin="lower", aspect="auto",
-              extent=(low[0], high[0], low[1], high[1]))
-    ax.scatter(*X.T, c=datasets.COLORS[y], s=16, edgecolors="white", linewidths=0.4)
-    for age, (w, b) in enumerate(reversed(path.values())):
-        if w.any():
-            ax.contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], levels=[0], colors="black", alpha=0.7 ** age)
-    ax.set(title="the line after epochs 1, 2, 4, 8, ... (late ones dark)", xlabel="x1", ylabel="x2")
-
 def plot(neuron, data, pictures, history, path, file, show):
     """What the neuron has learnt, what it answers, and how it got there."""
     X, y, D = data.X_test, data.y_test[:, 0].astype(int), data.X_test.shape[1]
@@ -126,7 +113,11 @@ def plot(neuron, data, pictures, history, path, file, show):
         datasets.plot_sheet(ax["W"], weights, 1, title, signed=True)
         datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
     elif D == 2:
-        plot_plane(ax["W"], neuron, X, y, path)
+        x1, x2 = datasets.plot_plane(ax["W"], lambda X: np.vstack([1 - neuron.forward(X.T), neuron.a]), X, y,
+                                     "the line after epochs 1, 2, 4, 8, ... (late ones dark)")
+        for age, (w, b) in enumerate(reversed(path.values())):
+            if w.any():
+                ax["W"].contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], [0], colors="black", alpha=0.7 ** age)
     else:
         ax["W"].barh(range(D), neuron.w[:, 0])
         ax["W"].set(title=f"weights: positive ones speak for {data.classes[1]}", yticks=range(D))
