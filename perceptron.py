@@ -85,8 +85,7 @@ def evaluate(neuron, X, y):
     return neuron.loss(neuron.z, y), float(np.mean((a > 0.5) == y))
 
 def train(neuron, data, epochs, batch_size, lr, rng):
-    """Gradient descent. Yields per epoch train loss, train accuracy, test loss, test accuracy; UserError if
-    the loss is not finite."""
+    """Gradient descent. Yields per epoch train loss, train accuracy, test loss, test accuracy."""
     for epoch in range(1, epochs + 1):
         for X, y in minibatches(data.X_train, data.y_train, batch_size, rng):
             neuron.forward(X)
@@ -122,8 +121,7 @@ def plot(neuron, data, pictures, history, path, file, show):
         ax["W"].barh(range(D), neuron.w[:, 0])
         ax["W"].set(title=f"weights: positive ones speak for {data.classes[1]}", yticks=range(D))
     bins = np.linspace(z.min(), z.max(), 31)
-    for k, name in enumerate(data.classes):
-        ax["z"].hist(z[y == k], bins, color=datasets.COLORS[k], alpha=0.6, label=name)
+    ax["z"].hist([z[y == 0], z[y == 1]], bins, histtype="stepfilled", alpha=0.6, label=data.classes)
     twin = ax["z"].twinx()
     twin.plot(bins, neuron.activation(bins), color="black")
     twin.set(ylabel="answer a", ylim=(-0.02, 1.05))
@@ -154,16 +152,14 @@ def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     parser = datasets.parser("perceptron.py", __doc__, "blobs", "iris, xor, circles, moons, mnist, digits, "
                              "cats-dogs, ..., or a folder with a sub-folder of pictures per class")
-    option = parser.add_argument
-    option("--rule", choices=RULES, default="logistic", help="answer with a probability, or yes or no")
-    option("--classes", nargs=2, metavar="NAME", help="the two to tell apart (default: the last two)")
+    parser.add_argument("--rule", choices=RULES, default="logistic", help="a probability, or yes or no")
+    parser.add_argument("--classes", nargs=2, metavar="NAME", help="the two to tell apart (the last two)")
     args = parser.parse_args(argv)
 
     rng, start = np.random.default_rng(args.seed), time.time()
     data, pictures = two_classes(datasets.load(args.dataset or "blobs", args.seed), args.classes)
-    usual = dict(epochs=100, batch_size=len(data.X_train), lr=0.5) if pictures is None else dict(
-        epochs=50, batch_size=32, lr=0.03)
-    datasets.fill_in(args, usual)
+    datasets.fill_in(args, dict(epochs=100, batch_size=len(data.X_train), lr=0.5) if pictures is None else
+                     dict(epochs=50, batch_size=32, lr=0.03))
     neuron = Perceptron(data.X_train.shape[1], args.rule)
     if args.load:
         datasets.read_weights(args.load, neuron.weights)
