@@ -512,7 +512,7 @@ def plot(runs, data, args, path, show):
         ax["L"].scatter(*ranks.T, c=hues, s=4)
         counts = [np.histogram2d(*ranks[y == i].T, 10, [(0, 100)] * 2)[0] for i in range(len(data.classes))]
         for i, name in enumerate(data.classes):         # where most are of this class, and few of others
-            column, row = np.unravel_index((2 * counts[i] - sum(counts)).argmax(), (10, 10))
+            column, row = np.unravel_index((counts[i] ** 2 / (sum(counts) + 1)).argmax(), (10, 10))
             ax["L"].text(10 * column + 5, 10 * row + 5, name, ha="center", va="center", size=12,
                          bbox=dict(boxstyle="round", fc="white", ec=HUES[i % len(HUES)]))
         ax["L"].set(title="the two codes of each test picture", xlabel="code 1, rank in %", ylabel="code 2, "

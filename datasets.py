@@ -461,7 +461,7 @@ def watch(training, epochs, words, say=print, keep=lambda: None):
                 say(f"epoch {epoch:3}/{epochs}   {words.format(*row).replace('%', ' %')}")
     except KeyboardInterrupt:
         bar()
-        say(f"interrupted in epoch {len(rows) + 1}: going on with what has been learnt")
+        print(f"interrupted in epoch {len(rows) + 1}: going on with what has been learnt")
     kept[len(rows)] = keep()
     return rows, kept
 
