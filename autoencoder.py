@@ -339,17 +339,18 @@ def evaluate(net, X, noise=0.0, mask=0.0):
 def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0.0):
     """Fit the net. Yields per epoch train loss, as the minibatches went by, and test error; UserError if the
     loss is not finite."""
-    lr, steps = optimizer.lr, epochs * math.ceil(len(data.X_train) / batch_size)
+    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         mean = 0
         for X, _ in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-            optimizer.lr = lr * (1 - optimizer.t / steps)  # (46)  η = η₀ (1 − t / T)
+            optimizer.lr = lr * (1 - step / steps)      # (46)  η = η₀ (1 − t / T)
+            step += 1
             Z = net.forward(corrupt(X, noise, mask, rng), training=True)
-            L = finite(loss.forward(Z, X), optimizer.t + 1, lr)
+            L = finite(loss.forward(Z, X), step, lr)
             net.backward(loss.backward())
             optimizer.step()
             mean += L * X.shape[-1] / len(data.X_train)
-        yield mean, finite(evaluate(net, data.X_test, noise, mask)[2], optimizer.t, lr)
+        yield mean, finite(evaluate(net, data.X_test, noise, mask)[2], step, lr)
 
 
 # --- The line to beat, and what codes are good for ------------------------------------------------------

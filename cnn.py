@@ -293,18 +293,19 @@ def accuracy(Z, y):
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
     """Fit the net. Yields per epoch train loss, train accuracy, test loss, test accuracy, those of train as
     the minibatches went by; UserError if the loss is not finite."""
-    lr, steps = optimizer.lr, epochs * math.ceil(len(data.X_train) / batch_size)
+    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         sums = np.zeros(2)
         for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-            optimizer.lr = lr * (1 - optimizer.t / steps)  # (46)  η = η₀ (1 − t / T)
+            optimizer.lr = lr * (1 - step / steps)      # (46)  η = η₀ (1 − t / T)
+            step += 1
             Z = net.forward(X, training=True)
-            L = finite(loss.forward(Z, y), optimizer.t + 1, lr)
+            L = finite(loss.forward(Z, y), step, lr)
             net.backward(loss.backward())
             optimizer.step()
             sums += np.array([L, accuracy(Z, y)]) * len(y) / len(data.X_train)
         Z, y = predict(net, data.X_test), data.y_test
-        yield *sums, finite(loss.forward(Z, y), optimizer.t, lr), accuracy(Z, y)
+        yield *sums, finite(loss.forward(Z, y), step, lr), accuracy(Z, y)
 
 
 # --- Figures --------------------------------------------------------------------------------------------

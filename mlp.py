@@ -245,18 +245,19 @@ def score(Z, y):
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
     """Fit the net. Yields per epoch train loss, train score, test loss, test score, those of train as the
     minibatches went by; UserError if the loss is not finite."""
-    lr, steps = optimizer.lr, epochs * math.ceil(len(data.X_train) / batch_size)
+    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         sums = np.zeros(2)
         for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-            optimizer.lr = lr * (1 - optimizer.t / steps)  # (46)  η = η₀ (1 − t / T)
+            optimizer.lr = lr * (1 - step / steps)      # (46)  η = η₀ (1 − t / T)
+            step += 1
             Z = net.forward(X, training=True)
-            L = finite(loss.forward(Z, y), optimizer.t + 1, lr)
+            L = finite(loss.forward(Z, y), step, lr)
             net.backward(loss.backward())
             optimizer.step()
             sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
         Z, y = predict(net, data.X_test), batch_last(data.y_test)
-        yield *sums, finite(loss.forward(Z, y), optimizer.t, lr), score(Z, y)
+        yield *sums, finite(loss.forward(Z, y), step, lr), score(Z, y)
 
 def search(data, args, rng):
     """Random search (Bergstra & Bengio 2012): args get the best of some random settings on held-out data."""

@@ -416,17 +416,18 @@ def evaluate(net, loss, task):
 def train(net, loss, optimizer, task, epochs, limit):
     """Fit the net, its gradients clipped at the norm `limit`. Yields per epoch train loss and test loss;
     UserError if the loss is not finite."""
-    lr, steps, net.cell.needs_dX = optimizer.lr, epochs * task.steps, False
+    lr, step, net.cell.needs_dX = optimizer.lr, 0, False
     for epoch in range(1, epochs + 1):
         losses, state = [], 0                           # truncated: the state goes on, no gradient back
         for X, Y, last in progress(task.windows(training=True), f"epoch {epoch}/{epochs}", task.steps):
-            optimizer.lr = lr * (1 - optimizer.t / steps)  # (46)  η = η₀ (1 − t / T)
+            optimizer.lr = lr * (1 - step / (epochs * task.steps))  # (46)  η = η₀ (1 − t / T)
+            step += 1
             Z, state = net.forward(X, state if task.carry else 0, last)
-            losses.append(finite(loss.forward(Z, Y), optimizer.t + 1, lr))
+            losses.append(finite(loss.forward(Z, Y), step, lr))
             net.backward(loss.backward())
             clip(net.dtheta, limit)
             optimizer.step()
-        yield float(np.mean(losses)), finite(evaluate(net, loss, task), optimizer.t, lr)
+        yield float(np.mean(losses)), finite(evaluate(net, loss, task), step, lr)
 
 def sample(net, task, n, temperature, prime, rng):
     """`prime` and n characters that the net writes after it; at a low temperature the likeliest ones."""
