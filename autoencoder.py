@@ -241,7 +241,7 @@ class BCELoss:
 class CrossEntropyLoss:
     """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y, np.arange(len(y))               # the places (yₙ, n) of the right classes
+        self.right = y.ravel(), np.arange(y.size)       # the places (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -351,6 +351,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0
             optimizer.step()
             mean += L * X.shape[-1] / len(data.X_train)
         yield mean, finite(evaluate(net, data.X_test, noise, mask)[2], step, lr)
+    optimizer.lr = lr                                   # for another call
 
 
 # --- The line to beat, and what codes are good for ------------------------------------------------------
@@ -498,11 +499,11 @@ def plot(runs, data, args, path, show):
     if len(runs) > 1:
         curves = {name: [run[name] for run in runs.values()] for name in ("test", "PCA")}
     for name in [name for name in curves if name != "train" or args.loss == "mse"]:
-        x = range(1, len(history) + 1) if len(runs) == 1 else [f"{k} codes" for k in runs]
+        x = range(1, len(history) + 1) if len(runs) == 1 else list(map(str, runs))
         ax["e"].plot(x, curves[name], "--" if name == "PCA" else ".-", label=name)
-    ax["e"].set(title="error per pixel", xlabel="epoch" if len(runs) == 1 else "", ylim=0)
+    ax["e"].set(title="error per pixel", xlabel="epoch" if len(runs) == 1 else "codes", ylim=0)
     if len(runs) == 1:
-        ax["e"].locator_params(axis="x", integer=True)
+        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=1)
     ax["e"].legend()
 
     def decoded(codes):
@@ -525,11 +526,11 @@ def plot(runs, data, args, path, show):
         first = np.unique(y, return_index=True)[1][:10]                 # of each class
         walks = np.linspace(codes[first], codes[np.roll(first, -1)], 11, axis=1).reshape(-1, k)
         datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
+        ax["M"].axis("off")
         if len(codes) > 2:
             Y, KL = tsne(codes[:2000].T, args.perplexity)
             ax["M"].imshow(map_of(pictures, Y.T, hues))
             ax["M"].set_title(f"t-SNE map of the codes (KL {KL:.2f})")
-            ax["M"].axis("off")
     datasets.finish(fig, path, show)
 
 

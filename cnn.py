@@ -209,7 +209,7 @@ class Sequential:
 class CrossEntropyLoss:
     """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y, np.arange(len(y))               # the places (yₙ, n) of the right classes
+        self.right = y.ravel(), np.arange(y.size)       # the places (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -306,6 +306,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
             sums += np.array([L, accuracy(Z, y)]) * len(y) / len(data.X_train)
         Z, y = predict(net, data.X_test), data.y_test
         yield *sums, finite(loss.forward(Z, y), step, lr), accuracy(Z, y)
+    optimizer.lr = lr                                   # for another call
 
 
 # --- Figures --------------------------------------------------------------------------------------------
@@ -318,26 +319,28 @@ def chances(Z):
 def plot(net, data, history, path, show):
     """What the net looks for, what it finds in one picture, where it is wrong, and how it got there."""
     pictures, y, P = data.X_test[:, 0], data.y_test, chances(predict(net, data.X_test))
-    blocks = sum(isinstance(layer, Conv2d) for layer in net.layers)
-    steps = "".join(map(str, range(2 * blocks + 2)))    # the panels of one picture's way through the net
-    top = "W" * (blocks + 1) + "C" * blocks
-    fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * len(steps)}", 13, 9.5)
+    example = P[y, np.arange(len(y))].argsort()[len(y) // 40]       # harder than most, yet not hopeless
+    X, maps = batch_last(data.X_test[[example]]), []
+    for layer in net.layers:
+        X = X if layer.only_training else layer.forward(X)
+        if X.ndim == 4 and isinstance(layer, (Conv2d, ReLU)):
+            what = "what fits where" if isinstance(layer, Conv2d) else "the best of each 2 x 2"
+            maps.append((X[..., 0], f"{what}\n{' x '.join(map(str, X.shape[:3]))}"))
+    steps = "0123456789abcdefghijk"[:len(maps) + 2]     # the panels of one picture's way through the net
+    n = len(steps)
+    top = "W" * (n // 2) + "C" * (n - n // 2 - 1)
+    fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * n}", max(13, 2 * n), 9.5)
     title = "first kernels: blue looks for ink, red for none"
     datasets.plot_sheet(ax["W"], net.layers[0].W[:, 0], 5, title, signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
-    example = P[y, np.arange(len(y))].argsort()[len(y) // 40]       # harder than most, yet not hopeless
-    X = batch_last(data.X_test[[example]])
-    datasets.plot_sheet(ax["0"], pictures[[example]], 1, f"one picture ({data.classes[y[example]]})")
-    panels = iter(steps[1:])
-    for layer in net.layers:
-        X = layer.forward(X)
-        if X.ndim == 4 and not isinstance(layer, MaxPool2d):
-            what = "what fits where" if isinstance(layer, Conv2d) else "the best of each 2 x 2"
-            title = f"{what}\n{' x '.join(map(str, X.shape[:3]))}"
-            datasets.plot_sheet(ax[next(panels)], X[..., 0], math.isqrt(len(X)), title, signed=True)
-    bars = ax[next(panels)]
-    bars.barh(data.classes, P[:, example])
+    datasets.plot_sheet(ax["0"], pictures[[example]], 1, f"one picture\n({data.classes[y[example]][:14]})")
+    for panel, (A, title) in zip(steps[1:], maps):
+        datasets.plot_sheet(ax[panel], A, math.isqrt(len(A)), title, signed=True)
+    bars = ax[steps[-1]]
+    bars.barh(range(len(P)), P[:, example], alpha=0.5)
+    bars.set_yticks(range(len(P)), [name[:14] for name in data.classes], ha="left")
+    bars.tick_params(axis="y", length=0, pad=-4)        # inside: long names would squeeze all panels
     bars.invert_yaxis()
     bars.set(title="probability", xlim=(0, 1))
     datasets.plot_mistakes(ax["M"], pictures, y, P, data.classes)

@@ -422,7 +422,7 @@ def as_pictures(data, script, volumes=True):
 def batch_last(a):
     """Rows of examples (N, ...) as the nets want them (..., N): uint8 images in [0, 1], numbers float32."""
     a = np.ascontiguousarray(np.moveaxis(a, 0, -1))
-    if a.dtype == np.uint8:
+    if a.dtype == np.uint8 and a.ndim > 1:
         return a * np.float32(1 / 255)
     return a.astype(np.float32) if a.dtype.kind == "f" else a            # class numbers stay integers
 
@@ -557,6 +557,8 @@ def one_vector(layers):
     """Put the parameters of all layers, a dict by name, into one vector theta, their gradients into another:
     layer.W becomes a view into theta, layer.dW into dtheta. Returns both, and the parameters (views), named
     and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
+    if len(set(layers.values())) < len(layers):
+        raise ValueError("each place in a net needs a layer of its own")
     owners = [(layer, ours, f"{place}.{theirs}") for place, layer in layers.items()
               for ours, theirs in layer.params.items()]
     theta = np.concatenate([getattr(layer, ours).ravel() for layer, ours, _ in owners])
@@ -624,7 +626,7 @@ def plot_curves(loss, score, history, name, part="test"):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
                     marker="." if len(history) < 30 else "")        # or a single epoch would not be seen
         ax.set(title=title, xlabel="epoch")
-        ax.locator_params(axis="x", integer=True)
+        ax.locator_params(axis="x", integer=True, min_n_ticks=1)
         ax.legend()
 
 def plot_plane(ax, answer, X, y, title):

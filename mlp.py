@@ -159,7 +159,7 @@ class BCELoss:
 class CrossEntropyLoss:
     """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y, np.arange(len(y))               # the places (yₙ, n) of the right classes
+        self.right = y.ravel(), np.arange(y.size)       # the places (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -258,6 +258,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
             sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
         Z, y = predict(net, data.X_test), batch_last(data.y_test)
         yield *sums, finite(loss.forward(Z, y), step, lr), score(Z, y)
+    optimizer.lr = lr                                   # for another call
 
 def search(data, args, rng):
     """Random search (Bergstra & Bengio 2012): args get the best of some random settings on held-out data."""
@@ -350,7 +351,7 @@ def parse_args(argv=None):
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
     option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each")
     option("--dropout", type=number(float, 0, 1), metavar="P", help="chance to silence a hidden unit")
-    option("--search", type=number(int, 0), default=0, metavar="N", help="use the best of N random settings")
+    option("--search", type=number(int, 0), default=0, metavar="N", help="N trials choose --lr, --hidden ...")
     args = parser.parse_args(argv)
     if args.search and args.load:
         parser.error("--search chooses a net anew: no weights to --load would fit")

@@ -107,9 +107,8 @@ def plot(neuron, data, pictures, history, path, file, show):
     fig, ax = datasets.figure(layout, 13, height)
     datasets.plot_curves(ax["l"], ax["a"], history, "accuracy")
     if pictures is not None:
-        weights = neuron.w.reshape(1, *pictures[0].shape)
         title = f"weights: blue speaks for {data.classes[1]}, red against"
-        datasets.plot_sheet(ax["W"], weights, 1, title, signed=True)
+        datasets.plot_sheet(ax["W"], neuron.w.reshape(1, *pictures[0].shape), 1, title, signed=True)
         datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
     elif D == 2:
         x1, x2 = datasets.plot_plane(ax["W"], lambda X: np.vstack([1 - neuron.forward(X.T), neuron.a]), X, y,
@@ -121,12 +120,13 @@ def plot(neuron, data, pictures, history, path, file, show):
         ax["W"].barh(range(D), neuron.w[:, 0])
         ax["W"].set(title=f"weights: positive ones speak for {data.classes[1]}", yticks=range(D))
     bins = np.linspace(z.min(), z.max(), 31)
-    ax["z"].hist([z[y == 0], z[y == 1]], bins, histtype="stepfilled", alpha=0.6, label=data.classes)
+    names = [name[:14] for name in data.classes]
+    ax["z"].hist([z[y == 0], z[y == 1]], bins, histtype="stepfilled", alpha=0.6, label=names)
     twin = ax["z"].twinx()
     twin.plot(bins, neuron.activation(bins), color="black")
     twin.set(ylabel="answer a", ylim=(-0.02, 1.05))
-    ax["z"].set(title="the test examples by their z", xlabel="z", ylabel="examples")
-    ax["z"].legend(loc="center left")
+    ax["z"].set(title="the test examples by their z", xlabel="z", ylabel="examples", ymargin=0.15)
+    ax["z"].legend(loc="upper left", ncols=2)
     datasets.finish(fig, file, show)
 
 

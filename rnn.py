@@ -81,7 +81,7 @@ class Cell(Layer):
         A = self.W_ih @ X
         A += b_ih                                       # (58)  A = W_ih X + b_ih            (T, GH, N)
         self.gates = A.reshape(T, self.G, self.size, N)
-        history = np.empty((self.states, T + 1, self.size, N), X.dtype)
+        history = np.empty((self.states, T + 1, self.size, N), A.dtype)
         history[:, 0] = state
         self.H, self.C = history[0], history[-1]        # H[t] is hₜ₋₁, H[t + 1] is hₜ; C: the LSTM's c
         self.kept = np.empty_like(self.H[1:])
@@ -220,7 +220,7 @@ class MSELoss:
 class CrossEntropyLoss:
     """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y, np.arange(len(y))               # the places (yₙ, n) of the right classes
+        self.right = y.ravel(), np.arange(y.size)       # the places (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -428,6 +428,7 @@ def train(net, loss, optimizer, task, epochs, limit):
             clip(net.dtheta, limit)
             optimizer.step()
         yield float(np.mean(losses)), finite(evaluate(net, loss, task), step, lr)
+    optimizer.lr = lr                                   # for another call
 
 def sample(net, task, n, temperature, prime, rng):
     """`prime` and n characters that the net writes after it; at a low temperature the likeliest ones."""
@@ -482,7 +483,7 @@ def plot(runs, fresh, net, task, path, show):
     ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
     ax["G"].set(title="how far back the gradient reaches", xlabel="steps back", ylabel="|dL/dh|, now = 1",
                 xlim=(0, min(100, len(ax["G"].lines[0].get_xdata()) - 1)), ylim=(1e-8, 10))
-    ax["C"].locator_params(axis="x", integer=True)
+    ax["C"].locator_params(axis="x", integer=True, min_n_ticks=1)
     ax["C"].legend()
     ax["G"].legend(fontsize=8)
     if isinstance(task, Text):

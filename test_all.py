@@ -262,7 +262,7 @@ class Test_mlp(Test):
     def test_learns(self):
         moons = "--dataset moons --hidden 24 24 --dropout 0.05 --weight-decay 1e-5 --epochs 100"
         self.check_learns(
-            mlp, "score", ("--dataset sine", 0, 0.15, "figure"), ("--dataset circles --epochs 30", 0.97, 1),
+            mlp, "score", ("--dataset sine", 0.08, 0.15, "figure"), ("--dataset circles --epochs 30", 0.9, 1),
             ("--dataset spirals --epochs 60", 0.98, 1, "figure"), ("--dataset moons --epochs 30", 0.97, 1),
             ("--dataset xor --epochs 30", 0.97, 1), ("--dataset digits --epochs 3", 0.9, 1, "figure"),
             ("--dataset blobs --batch-size 10000", 0.9, 1),                     # more than there are
@@ -275,6 +275,33 @@ class Test_mlp(Test):
         result, out = self.learn(mlp, "--dataset moons --search 4 --epochs 10", figure=True)
         self.assertEqual(len(re.findall(r"^ +\d  (?:adam|rmsprop|sgd)", out, re.M)), 4)
         self.assertGreater(result["score"], 0.8)
+
+    def test_held_out_data_are_held_out(self):
+        """Other test data: the same weights. A search never sees those of the end."""
+        data, args = mlp.as_rows(datasets.load("moons")), mlp.parse_args(["--lr", "0.01"])
+        datasets.fill_in(args, mlp.SMALL)
+        rows, thetas = [], []
+        for each in data, data._replace(X_test=-data.X_test):
+            parts = mlp.build(each, args, np.random.default_rng(0))
+            rows += mlp.train(*parts, each, 1, 32, np.random.default_rng(0))
+            thetas.append(parts[0].theta.tolist())
+        self.assertTrue(thetas[0] == thetas[1] and rows[0][:2] == rows[1][:2] and rows[0][2] != rows[1][2])
+        with mock.patch.object(mlp, "train", wraps=mlp.train) as train:
+            self.learn(mlp, "--dataset moons --search 2 --epochs 1")
+        last = set(data.X_test[:, 0])
+        for _, _, _, part, *_ in [call.args for call in train.call_args_list]:
+            self.assertEqual((len(part.X_train), len(part.X_test)), (640, 160))
+            self.assertFalse(last & {*part.X_train[:, 0], *part.X_test[:, 0]})
+
+    def test_goes_on_where_it_stopped(self):
+        data, args = mlp.as_rows(datasets.load("moons")), mlp.parse_args(["--lr", "0.01", "--dropout", "0.1"])
+        datasets.fill_in(args, mlp.SMALL)
+        net, loss, optimizer = mlp.build(data, args, rng)
+        first, second = (list(mlp.train(net, loss, optimizer, data, 3, 32, rng))[-1] for _ in range(2))
+        self.assertEqual((optimizer.lr, net.layers[2].p), (0.01, 0.1))
+        self.assertLess(second[0], 0.9 * first[0])
+        with self.assertRaisesRegex(ValueError, "a layer of its own"):
+            mlp.Sequential(*[mlp.Linear(3, 3, rng)] * 2)
 
 
 # --- cnn.py ---------------------------------------------------------------------------------------------
@@ -467,6 +494,31 @@ class Test_rnn(Test):
                 Z = net.forward(task.one_hot(task.encode(likeliest[:k])[:, None]))[0]
                 self.assertEqual(task.classes[Z[:, -1].argmax()], likeliest[k])
 
+    def test_state_is_carried_over_text_that_is_held_out(self):
+        """One reader, in windows, as in one long window; a step of no length leaves the net as it is."""
+        task, loss = rnn.Text("book", FOX * 18 + FOX[::-1] * 2, 1, 7), rnn.CrossEntropyLoss()
+        net = rnn.Recurrent(rnn.LSTM(task.D, 8, rng), rnn.Linear(8, task.K, rng))
+        rows = list(rnn.train(net, loss, rnn.SGD(net, 1e-30), task, 1, math.inf))
+        for text, L in zip(task.text, rows[0]):
+            ids = task.encode(text)
+            self.close(L, loss.forward(net.forward(task.one_hot(ids[:-1, None]))[0], ids[1:]), 1e-5)
+        self.assertEqual(task.text, (FOX * 18, FOX[::-1] * 2))
+        values = np.exp(np.sin(range(60)))
+        series = (rnn.Series("", np.append(values, tail), 4) for tail in (values[:30], values[30:]))
+        one, two = (list(task.windows(training=True))[0][0].tolist() for task in series)
+        self.assertEqual(one, two)
+
+    def test_what_it_says_of_its_results(self):
+        truth = np.arange(5.0)
+        with redirect_stdout(io.StringIO()) as out:
+            rmse = rnn.report({"truth": truth, "last value": truth + 3, "last year's value": truth - 4,
+                               "net, free run": truth + 3, "net, one step": truth + 1})
+        self.assertEqual(list(rmse.values()), [3, 4, 3, 1])
+        self.assertIn("one step ahead the net beats every simple rule\n", out.getvalue())
+        self.assertIn("running free the net does not beat last value\n", out.getvalue())
+        words = rnn.Text("book", FOX * 20, 1, 7).in_words(1.0)
+        self.assertEqual(words, "1.00 nats per character (1.44 bits, perplexity 2.7)")
+
     def test_learns(self):
         result, _ = self.learn(rnn, "--dataset airline --compare", figure=True)
         for run in result["runs"].values():
@@ -581,6 +633,12 @@ class Test_autoencoder(Test):
         self.assertAlmostEqual(float(np.mean(noisy)), 0.5, delta=0.005)
         self.assertAlmostEqual(float(np.mean(masked == 0)), 0.3, delta=0.01)
         self.assertEqual(set(np.unique(masked)), {0, 0.5})
+        net = autoencoder.Autoencoder([mlp.Linear(64, 5, rng)], [mlp.Linear(5, 64, rng)])
+        X = rng.integers(1, 256, (50, 64), np.uint8)
+        seen, made, error = autoencoder.evaluate(net, X, mask=0.5)
+        self.assertAlmostEqual(float(np.mean(seen == 0)), 0.5, delta=0.05)
+        self.close(made.T, net.forward(seen.T), 1e-6)
+        self.assertAlmostEqual(error, np.mean((made - X / 255) ** 2), 5)
 
     def test_tsne_from_the_formula(self):
         for n, perplexity in (12, 4), (15, 1.5), (9, 7.9):
@@ -660,8 +718,14 @@ class Test_autoencoder(Test):
             self.fails("weights another net", self.learn, autoencoder, f"{small} 3 --load", weights)
             self.fails("perplexity 60 points", self.learn, autoencoder, "--perplexity 60")
             self.fails("800 codes 784 pixels", self.learn, autoencoder, "--latent 800")
+            X, X_test = few.X_train.reshape(600, -1) / 255, few.X_test.reshape(60, -1) / 255
+            lost = autoencoder.project(X_test, *autoencoder.pca(X, 2)) - X_test
+            self.assertAlmostEqual(result["PCA"], np.mean(lost ** 2), 6)
             several = f"{small} 2 5 --noise 0.5 --labels 400 --classify"
-            result, out = self.learn(autoencoder, several, figure=True)
+            with mock.patch.object(autoencoder, "regression", wraps=autoencoder.regression) as regression:
+                result, out = self.learn(autoencoder, several, figure=True)
+            sizes = [tuple(len(part) for part in call.args[:4]) for call in regression.call_args_list]
+            self.assertEqual(set(sizes), {(600, 600, 60, 60), (400, 400, 60, 60)})
             self.assertEqual([len(run[400] + run[600]) for run in result["runs"].values()], [6, 6])
             self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
             result, _ = self.learn(autoencoder, f"{small} 6 --conv --loss bce --mask 0.3", figure=True)
@@ -939,6 +1003,16 @@ class Test_datasets(Test):
         (root / "cat").rmdir()
         self.fails("at least 2", datasets.load, str(root))                       # one class only
 
+    def test_curves_and_confusion(self):
+        panels = [mock.Mock() for _ in range(3)]
+        datasets.plot_curves(*panels[:2], [(1, 2, 3, 4)], "accuracy", "validation")
+        calls = [call for ax in panels[:2] for call in ax.plot.call_args_list]
+        lines = [(*call.args[1], call.kwargs["label"]) for call in calls]
+        self.assertEqual(lines, [(1, "train"), (3, "validation"), (2, "train"), (4, "validation")])
+        datasets.plot_confusion(panels[2], np.array([0, 0, 1]), np.array([1, 1, 1]), "AB")
+        texts = [call.args for call in panels[2].text.call_args_list if call.args[2]]
+        self.assertEqual(texts, [(1, 0, 2), (1, 1, 1)])                         # column: what was said
+
     def test_few_examples_get_more_epochs(self):
         for given, examples, epochs in (None, 100, 60), (None, 10_000, 2), (None, 0, 2), (3, 100, 3):
             args = Namespace(epochs=given, batch_size=None)
@@ -1004,6 +1078,18 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "line 3": "rnn --dataset @gap.csv --column b, rnn --dataset @word.csv --column b",
     "column c": "rnn --dataset @few.csv --column c"}
 
+OPTIONS = {     # a command, of which each of these options changes the numbers
+    "perceptron --epochs 3": "--lr 0.1, --rule rosenblatt, --batch-size 7, --seed 1",
+    "mlp --dataset moons --epochs 2": "--lr 0.1, --optimizer sgd, --batch-size 7, --activation tanh, "
+                                      "--dropout 0.5, --weight-decay 0.1, --hidden 5, --seed 1",
+    "cnn --dataset digits --channels 2 --hidden --epochs 1": "--lr 0.1, --optimizer sgd, --batch-size 99, "
+        "--weight-decay 0.1, --kernel-size 3, --channels 3, --hidden 9, --seed 1",
+    "rnn --dataset @book.txt --window 20 --batch-size 4 --hidden 8 --epochs 1": "--lr 0.1, --batch-size 3, "
+        "--optimizer sgd, --weight-decay 0.1, --cell gru, --clip 0.01, --window 9, --hidden 9, --seed 1",
+    "rnn --dataset airline --epochs 2": "--lr 0.1, --season 6, --cell gru, --clip 0.01, --weight-decay 0",
+    "autoencoder --dataset digits --hidden 8 --latent 2 --epochs 1": "--lr 0.1, --optimizer sgd, "
+        "--noise 0.5, --weight-decay 0.1, --batch-size 99, --mask 0.5, --loss bce, --hidden 9, --seed 1"}
+
 class TestCommandLine(Test):
     def start(self, line):
         script, *argv = line.split()
@@ -1063,6 +1149,20 @@ class TestCommandLine(Test):
                 complaint = f"{code}\n" if isinstance(code, str) else said.getvalue()
                 self.assertRegex(complaint, rf"\A{script}\.py: [^\n]+\n\Z")
                 self.assertEqual([word for word in words.split() if word not in complaint], [], complaint)
+
+    def test_options_change_the_numbers(self):
+        (self.folder / "book.txt").write_text(FOX * 60)
+        data, load = datasets.load("digits"), datasets.load
+        few = data._replace(X_train=data.X_train[:300], y_train=data.y_train[:300], X_test=data.X_test[:60],
+                            y_test=data.y_test[:60])
+        self.enter(mock.patch("datasets.load", lambda name, *seed, **fallback:
+                              few if name == "digits" else load(name, *seed, **fallback)))
+        for line, options in OPTIONS.items():
+            script, argv = line.replace("@", f"{self.folder}/").split(maxsplit=1)
+            plain, *others = (self.learn(SCRIPTS[script], f"{argv} {option}")[0]["history"]
+                              for option in ["", *options.split(", ")])
+            for option, history in zip(options.split(", "), others):
+                self.assertNotEqual(history[-1][0], plain[-1][0], f"{line} {option}")
 
     def test_exit_codes(self):
         overflow = "mlp --dataset sine --optimizer sgd --lr 1e6"
