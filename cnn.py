@@ -77,11 +77,9 @@ def spread(Z, W, s, p, size):
     """The way back: each Z[k,h,w] lays its kernel, so many times, on its place of X (C, *size, N)."""
     (K, C, kH, kW), (K, OH, OW, N), (H, width) = W.shape, Z.shape, size
     parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
-    rows, columns = -(-(H + 2 * p) // s), -(-(width + 2 * p) // s)
-    X = np.zeros((s, s, C, rows, columns, N), Z.dtype)  # padded pixel (y, x): [y % s, x % s, :, y//s, x//s]
+    X = np.zeros((C, H + 2 * p, width + 2 * p, N), Z.dtype)
     for i, j in np.ndindex(kH, kW):
-        X[i % s, j % s, :, i // s:i // s + OH, j // s:j // s + OW] += parts[i, j]
-    X = X.transpose(2, 3, 0, 4, 1, 5).reshape(C, rows * s, columns * s, N)
+        X[:, i:i + s * OH:s, j:j + s * OW:s] += parts[i, j]
     return X[:, p:p + H, p:p + width]
 
 class Conv2d(Layer):

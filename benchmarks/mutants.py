@@ -48,9 +48,7 @@ EQUIVALENT = {
         ("W.swapaxes(1, 2).reshape(len(W), -1)", "1", "(2)"), ("Z.reshape(*Z.shape[:2], -1, N)", "1", "(2)"),
         ("dZ.reshape(K, len(windows), -1)", "1", "(2)"), ("reshape(-1, K) @ Z.reshape(K, -1)", "1", "(2)")],
     "more room than needed: the rest is never read": [
-        ("padded = np.zeros", "2", "(3)"), ("rows, columns = -(-(H", "2", "(3)"),
-        ("rows, columns = -(-(H", "-(H + 2 * p) // s", "(-(H"),
-        ("rows, columns = -(-(H", "-(width + 2 * p) // s", "(-(width")],
+        ("padded = np.zeros", "2", "(3)"), ("X = np.zeros((C, H + 2 * p", "2", "(3)")],
     "all dZ[k] have the same size": [("ones = np.ones(dZ[0].size", "0", "(1)")],
     "noise is as likely below 0 as above": [("X = X + np.float32(noise)", "X + np.float32", "(X - np.float32")],
     "both ways find the same directions, whatever the scale": [
