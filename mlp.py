@@ -226,15 +226,11 @@ def build(data, args, rng):
         layers += [Linear(D, width, rng, init), Activation()]
         layers += [Dropout(args.dropout, rng)] if args.dropout else []
         D = width
-    if not data.classes:                                # a regression
-        loss, K = MSELoss(), 1
-    elif len(data.classes) == 2:
-        loss, K = BCELoss(), 1
-    else:
-        loss, K = CrossEntropyLoss(), len(data.classes)
-    net = Sequential(*layers, Linear(D, K, rng))
+    K = len(data.classes)                               # 0 in a regression; up to 2, one output is enough
+    Loss = {0: MSELoss, 2: BCELoss}.get(K, CrossEntropyLoss)
+    net = Sequential(*layers, Linear(D, K if K > 2 else 1, rng))
     net.layers[0].needs_dX = False
-    return net, loss, OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
+    return net, Loss(), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
 def score(Z, y):
     """How well outputs Z (K, N) meet y: the accuracy for class numbers, the RMSE for real numbers (1, N)."""
