@@ -42,7 +42,7 @@ HELPERS = {"unroll", "correlate", "correlate_gradient", "spread", "flat", "sigmo
 EQUIVALENT = {
     "any negative size means the rest": [
         ("dZ.reshape(len(dZ), -1) @ ones", "1", "(2)"), ("return X.reshape(-1, X.shape[-1])", "1", "(2)"),
-        ("X.reshape(*self.shape, -1)", "1", "(2)"), ("dA.reshape(-1, dA.shape[-1])", "1", "(2)"),
+        ("dA.reshape(*self.shape, -1)", "1", "(2)"),
         ("dU[t].reshape(-1, N)", "1", "(2)"), ("a.reshape(T, -1, N)", "1", "(2)"),
         (".reshape(H, -1, N)", "1", "(2)"), ("reshape(X.shape[1], -1)", "1", "(2)"),
         ("W.swapaxes(1, 2).reshape(len(W), -1)", "1", "(2)"), ("Z.reshape(*Z.shape[:2], -1, N)", "1", "(2)"),
