@@ -99,10 +99,6 @@ _IRIS = """
 68325923673357256730522363255019653052206234542359305118
 """
 
-def _iris(name, rng):
-    X = _numbers(_IRIS, 2).reshape(150, 4) / 10
-    return split(name, X, np.repeat([0, 1, 2], 50), ("setosa", "versicolor", "virginica"), rng)
-
 
 # --- Built in: handwritten digits, drawn by code --------------------------------------------------------
 
@@ -397,7 +393,8 @@ def load(name, seed=0, fallback=None):
         X, y = _digits(np.random.default_rng(0), 12_000)
         return Data(name, X[:10_000], y[:10_000], X[10_000:], y[10_000:], _TEN)
     if name == "iris":
-        return _iris(name, rng)
+        X, classes = _numbers(_IRIS, 2).reshape(150, 4) / 10, ("setosa", "versicolor", "virginica")
+        return split(name, X, np.repeat([0, 1, 2], 50), classes, rng)
     if name in _FILES:
         try:
             return _downloaded(name)
