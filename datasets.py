@@ -243,39 +243,32 @@ def find(name, file, md5, mirrors):
     raise Unavailable(f"{path} is not there and cannot be downloaded ({'; '.join(failures)}); "
                       f"put it there yourself, or choose another --dataset")
 
-def _idx(path):
-    """The array in a gzipped IDX file: images (n, height, width) or labels (n,), uint8."""
+def _read(path):
+    """The arrays in a file: a gzipped IDX has images (n, height, width) or labels (n,), an HDF5 both."""
     try:
+        if path.suffix == ".hdf5":
+            import h5py
+            split = "train" if "train" in path.name else "test"
+            with h5py.File(path) as file:
+                return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel()
         with gzip.open(path) as file:
             raw = file.read()
-    except (OSError, EOFError, zlib.error) as error:
+    except ImportError:
+        raise UserError("cats-dogs comes as HDF5, which needs a package more: pip install h5py") from None
+    except (OSError, EOFError, zlib.error, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to download it anew") from error
     dimensions = 3 if "images" in path.name else 1
     start = 4 + 4 * dimensions                              # a magic number, then the size of each dimension
     magic, *shape = np.frombuffer(raw[:start].ljust(start, b"\0"), ">u4").tolist()
     if magic != 2048 + dimensions or len(raw) != start + math.prod(shape):
         raise UserError(f"{path} is not a whole IDX file; delete it to download it anew")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
-
-def _hdf5(path):
-    """The images (n, height, width), uint8, and the labels (n,) in an HDF5 file of cats and dogs."""
-    try:
-        import h5py
-    except ImportError:
-        raise UserError("cats-dogs comes as HDF5, which needs a package more: pip install h5py") from None
-    split = "train" if "train" in path.name else "test"
-    try:
-        with h5py.File(path) as file:
-            return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel()
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it to download it anew") from error
+    return [np.frombuffer(raw, np.uint8, offset=start).reshape(shape)]
 
 def _downloaded(name):
     """A data set of _FILES, its parts checked against each other."""
     classes, files, sums, mirrors = _FILES[name]
     paths = [find(name, file, md5, mirrors) for file, md5 in zip(files, sums)]
-    X_train, y_train, X_test, y_test = (map(_idx, paths) if files == _IDX else
-                                        (part for path in paths for part in _hdf5(path)))
+    X_train, y_train, X_test, y_test = (array for path in paths for array in _read(path))
     for X, y in (X_train, y_train), (X_test, y_test):
         if (X.ndim != 3 or not X.size or len(X) != len(y) or not 0 <= y.min() <= y.max() < len(classes)
                 or X.shape[1:] != X_train.shape[1:]):
