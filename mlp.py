@@ -367,8 +367,7 @@ def main(argv=None):
           f"{parameters}", flush=True)
     watched, part = data, "test"
     if args.search:                                     # the test data wait for the end
-        part = "validation"
-        watched = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng)
+        watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
         search(watched, args, rng)
         net, loss, optimizer = build(data, args, rng)
     if args.load:
