@@ -174,14 +174,13 @@ class CrossEntropyLoss:
 
 class Optimizer:
     """Has theta, its gradient g, and two memories of past gradients: m of g, s of g². `lr` is the learning
-    rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L."""
+    rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L. step() moves theta, in place."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
         self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]      # to fit the fast cache
 
     def step(self):
-        """Move theta."""
         self.t += 1
         for theta, g, m, s in zip(*self.pieces):
             if self.t % 50 == 0:
