@@ -132,8 +132,7 @@ class Conv2d(Layer):
         self.kernel, self.stride, self.padding = np.broadcast_to(kernel, 2).tolist(), stride, padding
         if min(self.kernel) < 1 or stride < 1 or padding < 0:
             raise UserError(f"a convolution cannot have kernel {kernel}, stride {stride}, padding {padding}")
-        D = C * math.prod(self.kernel)                  # as many numbers as a kernel sees
-        deviation = math.sqrt(2 / D)                    # (12)  Var W = 2 / D
+        deviation = math.sqrt(2 / (C * math.prod(self.kernel)))  # (12)  Var W = 2 / D,  D = C kH kW
         self.W = deviation * rng.standard_normal((K, C, *self.kernel), dtype=np.float32)
         self.b = np.zeros((K, 1), np.float32)
 
