@@ -95,8 +95,7 @@ class Softmax(Layer):
         return self.P
 
     def backward(self, dP):
-        mean = (self.P * dP).sum(axis=0)                # weighted by P, hence without 1/K
-        return self.P * (dP - mean)                     # (25)  ∂L/∂Zₖ = Pₖ (∂L/∂Pₖ − Σⱼ Pⱼ ∂L/∂Pⱼ)
+        return self.P * (dP - (self.P * dP).sum(axis=0))  # (25)  ∂L/∂Zₖ = Pₖ (∂L/∂Pₖ − Σⱼ Pⱼ ∂L/∂Pⱼ)
 
 class Dropout(Layer):
     """In training silences each unit with probability p, and scales up the others to make up for it
