@@ -188,7 +188,7 @@ class Unflatten(Flatten):
 
 class Sequential:
     """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
-    into which the W, b, dW, db of the layers are views; `weights` has the parameters by name."""
+    into which the W, b, dW, db of the layers are views (to fill, not to replace). `weights`: W, b by name."""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
