@@ -99,6 +99,15 @@ class Test(unittest.TestCase):
         self.close(loss.forward(Z, y), right)
         self.check_gradients(lambda: loss.forward(Z, y), lambda dL: [dL * loss.backward()], Z)
 
+    def few_digits(self, train, test):
+        """From here on, digits and mnist are these few."""
+        data, load = datasets.load("digits"), datasets.load
+        few = data._replace(X_train=data.X_train[:train], y_train=data.y_train[:train],
+                            X_test=data.X_test[:test], y_test=data.y_test[:test])
+        self.enter(mock.patch("datasets.load", lambda name, *seed, **fallback:
+                              few if name in ("digits", "mnist") else load(name, *seed, **fallback)))
+        return few
+
     def learn(self, script, line, *more, figure=False):
         """What script.main returns and prints, given the words of the line and more; and draws, if asked."""
         file, argv = self.folder / "figure.png", [*line.split(), *map(str, more)]
@@ -703,30 +712,27 @@ class Test_autoencoder(Test):
             self.fails("perplexity 90 points", autoencoder.affinities, X, perplexity)
 
     def test_learns(self):
-        data, weights = datasets.load("digits"), self.folder / "w.npz"
+        few, weights = self.few_digits(600, 60), self.folder / "w.npz"
         small = "--epochs 2 --hidden 32 --latent"
-        few = data._replace(X_train=data.X_train[:600], y_train=data.y_train[:600], X_test=data.X_test[:60],
-                            y_test=data.y_test[:60])
-        with mock.patch("datasets.load", lambda *args, **other: few):
-            result, out = self.learn(autoencoder, f"{small} 2 --save", weights, figure=True)
-            self.assertRegex(out, r"test error 0\.\d{4} per pixel \(PCA: 0\.\d{4}\) after \d s\nfigure: .+$")
-            again, _ = self.learn(autoencoder, f"{small} 2 --epochs 0 --load", weights)
-            self.assertAlmostEqual(again["test"], result["test"], 9)
-            self.fails("weights another net", self.learn, autoencoder, f"{small} 3 --load", weights)
-            self.fails("perplexity 60 points", self.learn, autoencoder, "--perplexity 60")
-            self.fails("800 codes 784 pixels", self.learn, autoencoder, "--latent 800")
-            X, X_test = few.X_train.reshape(600, -1) / 255, few.X_test.reshape(60, -1) / 255
-            lost = autoencoder.project(X_test, *autoencoder.pca(X, 2)) - X_test
-            self.assertAlmostEqual(result["PCA"], np.mean(lost ** 2), 6)
-            several = f"{small} 2 5 --noise 0.5 --labels 400 --classify"
-            with mock.patch.object(autoencoder, "regression", wraps=autoencoder.regression) as regression:
-                result, out = self.learn(autoencoder, several, figure=True)
-            sizes = [tuple(len(part) for part in call.args[:4]) for call in regression.call_args_list]
-            self.assertEqual(set(sizes), {(600, 600, 60, 60), (400, 400, 60, 60)})
-            self.assertEqual([len(run[400] + run[600]) for run in result["runs"].values()], [6, 6])
-            self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
-            result, _ = self.learn(autoencoder, f"{small} 6 --conv --loss bce --mask 0.3", figure=True)
-            self.assertLess(result["history"][1][1], result["history"][0][1])
+        result, out = self.learn(autoencoder, f"{small} 2 --save", weights, figure=True)
+        self.assertRegex(out, r"test error 0\.\d{4} per pixel \(PCA: 0\.\d{4}\) after \d s\nfigure: .+$")
+        again, _ = self.learn(autoencoder, f"{small} 2 --epochs 0 --load", weights)
+        self.assertAlmostEqual(again["test"], result["test"], 9)
+        self.fails("weights another net", self.learn, autoencoder, f"{small} 3 --load", weights)
+        self.fails("perplexity 60 points", self.learn, autoencoder, "--perplexity 60")
+        self.fails("800 codes 784 pixels", self.learn, autoencoder, "--latent 800")
+        X, X_test = few.X_train.reshape(600, -1) / 255, few.X_test.reshape(60, -1) / 255
+        lost = autoencoder.project(X_test, *autoencoder.pca(X, 2)) - X_test
+        self.assertAlmostEqual(result["PCA"], np.mean(lost ** 2), 6)
+        several = f"{small} 2 5 --noise 0.5 --labels 400 --classify"
+        with mock.patch.object(autoencoder, "regression", wraps=autoencoder.regression) as regression:
+            result, out = self.learn(autoencoder, several, figure=True)
+        sizes = [tuple(len(part) for part in call.args[:4]) for call in regression.call_args_list]
+        self.assertEqual(set(sizes), {(600, 600, 60, 60), (400, 400, 60, 60)})
+        self.assertEqual([len(run[400] + run[600]) for run in result["runs"].values()], [6, 6])
+        self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
+        result, _ = self.learn(autoencoder, f"{small} 6 --conv --loss bce --mask 0.3", figure=True)
+        self.assertLess(result["history"][1][1], result["history"][0][1])
 
 
 # --- Beside PyTorch -------------------------------------------------------------------------------------
@@ -1149,11 +1155,7 @@ class TestCommandLine(Test):
 
     def test_options_change_the_numbers(self):
         (self.folder / "book.txt").write_text(FOX * 60)
-        data, load = datasets.load("digits"), datasets.load
-        few = data._replace(X_train=data.X_train[:300], y_train=data.y_train[:300], X_test=data.X_test[:60],
-                            y_test=data.y_test[:60])
-        self.enter(mock.patch("datasets.load", lambda name, *seed, **fallback:
-                              few if name == "digits" else load(name, *seed, **fallback)))
+        self.few_digits(300, 60)
         for line, options in OPTIONS.items():
             script, argv = line.replace("@", f"{self.folder}/").split(maxsplit=1)
             plain, *others = (self.learn(SCRIPTS[script], f"{argv} {option}")[0]["history"]
@@ -1198,6 +1200,7 @@ class TestCommandLine(Test):
 
     def test_seeds_and_weights(self):
         """A run of 0 epochs, with its figure, shows what the run before has saved."""
+        self.few_digits(1000, 200)
         (self.folder / "book.txt").write_text(FOX * 60)
         for script, line in ((perceptron, "moons"), (mlp, "moons"), (cnn, "digits --channels 2 --hidden"),
                              (rnn, f"{self.folder}/book.txt --window 20 --batch-size 4 --prime the")):
