@@ -494,6 +494,9 @@ class Test_rnn(Test):
         net.theta[:] = 2 * rng.standard_normal(net.theta.size)                  # each character counts
         one, same, other = (rnn.sample(net, task, 30, 1, "the", np.random.default_rng(k)) for k in (0, 0, 1))
         self.assertTrue(one == same != other and one.startswith("the") and len(one) == 33)
+        with mock.patch.object(task, "one_hot", wraps=task.one_hot) as one_hot:
+            rnn.sample(net, task, 3, 1, "the", rng)
+        self.assertEqual([call.args[0].shape for call in one_hot.call_args_list], [(3, 1), (1, 1), (1, 1)])
         for prime in "the", "qui", "fox", "jum", "ove", "laz", "dog", "bro":
             likeliest = rnn.sample(net, task, 5, 1e-6, prime, rng)
             for k in range(3, 8):
