@@ -499,7 +499,7 @@ def plot(runs, data, args, path, show):
         ax["e"].plot(x, curves[name], "--" if name == "PCA" else ".-", label=name)
     ax["e"].set(title="error per pixel", xlabel="epoch" if len(runs) == 1 else "codes", ylim=0)
     if len(runs) == 1:
-        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=1)
+        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
     ax["e"].legend()
 
     def decoded(codes):

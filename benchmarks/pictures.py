@@ -16,7 +16,7 @@ PICTURES = {"perceptron-blobs": "perceptron.py", "mlp-spirals": "mlp.py --datase
             "autoencoder-mnist-2": "autoencoder.py --latent 2"}
 
 # For the overview: the picture, and which part of it, as shares of its width and height from the top left.
-PARTS = {"perceptron-blobs": (0, 0, 0.465, 1), "mlp-spirals": (0, 0.05, 0.745, 1),
+PARTS = {"perceptron-blobs": (0, 0, 0.43, 1), "mlp-spirals": (0, 0.05, 0.768, 1),
          "cnn-mnist": (0, 0.425, 1, 0.81), "rnn-shakespeare": (0, 0.515, 1, 1),
          "autoencoder-mnist-2": (0, 0.31, 0.51, 1)}
 
