@@ -38,7 +38,7 @@ from datasets import UserError, finite, minibatches, one_vector, predict, watch
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params` (one_vector makes these arrays), and returns ∂L/∂X of the input. What goes
+    each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
     out has the dtype of what comes in: float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
@@ -188,7 +188,8 @@ class Unflatten(Flatten):
 
 class Sequential:
     """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
-    into which the W, b, dW, db of the layers are views (to fill, not to replace). `weights`: W, b by name."""
+    into which W, b, dW, db of the layers are views: fill them, never replace them. `weights`: W, b by name.
+    (A deep copy would lose the views. To copy a net, build another and fill its theta.)"""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -200,7 +201,7 @@ class Sequential:
         return X
 
     def backward(self, dX):
-        """From ∂L/∂X of the output to that of the input, for the last forward (in training)."""
+        """Given ∂L/∂X of the output, in training, fill dtheta; return ∂L/∂X of the input, if it is needed."""
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
@@ -249,18 +250,18 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """Has theta, its gradient g, and two memories of past gradients: m of g, s of g². `lr` is the learning
-    rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L. step() moves theta, in place."""
+    """step() moves theta, in place, by its gradient g and two memories of past gradients: m of g, s of g².
+    `lr` is the learning rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L, which changes g, too."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]      # to fit the fast cache
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # in cache
 
     def step(self):
         self.t += 1
-        for theta, g, m, s in zip(*self.pieces):
+        for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # or m would fade below 1e-38, where floats are slow
+                g += 1e-16                              # or m, s fade below 1e-38, where floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(theta, g, m, s)
@@ -274,7 +275,7 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
     def update(self, theta, g, m, s, rho=0.99, eps=1e-8):
-        s += (1 - rho) * (g * g - s)                    # (41)  s ← ρ s + (1 − ρ) g²
+        s[:] = rho * s + (1 - rho) * g * g              # (41)  s ← ρ s + (1 − ρ) g²
         theta -= self.lr * g / (np.sqrt(s) + eps)       # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
@@ -284,7 +285,7 @@ class Adam(Optimizer):
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
         s += g * g                                      # (44)  s ← β₂ s + g²
-        c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
+        c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
         lr, eps = self.lr * math.sqrt(c2) / c1, eps * math.sqrt(c2)     # √c₂ above and below the line
         theta -= lr * m / (np.sqrt(s) + eps)            # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
@@ -293,7 +294,7 @@ class Adam(Optimizer):
 
 LOSSES = {"mse": MSELoss, "bce": BCELoss}
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
-CHANNELS = 16, 32                                       # of the convolutions: each halves height and width
+CHANNELS = 16, 32                                       # of the convolutions; each halves a side: 28, 14, 7
 
 def build(data, args, rng, codes=None):
     """The net for pictures (n, D), or (n, 1, H, W) for convolutions, its loss and its optimizer."""
@@ -313,8 +314,8 @@ def build(data, args, rng, codes=None):
         decoder += [Sigmoid()]                          # else it is a linear autoencoder
     net = Autoencoder(encoder[:-1], decoder[1:])        # no ReLU at the codes
     net.layers[0].needs_dX = False
-    if args.loss == "bce":
-        net.layers = net.layers[:-1]                    # the loss has it built in; net.decoder keeps it
+    if args.loss == "bce":                             # it has the sigmoid built in: net gives logits now,
+        net.layers = net.layers[:-1]                    # net.decoder gives pictures
     return net, LOSSES[args.loss](), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
 def corrupt(X, noise, mask, rng):
@@ -326,15 +327,17 @@ def corrupt(X, noise, mask, rng):
     return X
 
 def evaluate(net, X, noise=0.0, mask=0.0):
-    """What the net sees of pictures X (n, ...), what it makes of that, and its squared error per pixel."""
+    """What the net sees of uint8 pictures X (n, ...), what it makes of that, the codes (n, k) in between, and
+    its squared error per pixel."""
     X = X * np.float32(1 / 255)
     seen = corrupt(X, noise, mask, np.random.default_rng(0))    # the same each time
-    made = np.moveaxis(predict(net.decoder, predict(net.encoder, seen).T), -1, 0)
-    return seen, made, float(np.mean((made - X) ** 2))
+    codes = predict(net.encoder, seen).T
+    made = np.moveaxis(predict(net.decoder, codes), -1, 0)
+    return seen, made, codes, float(np.mean((made - X) ** 2))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0.0):
-    """Fit the net. Yields per epoch train loss, as the minibatches went by, and test error; UserError if the
-    loss is not finite."""
+    """Fit the net: a generator, which yields per epoch train loss, as the minibatches went by, and test
+    error. UserError if the loss is not finite."""
     lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         mean = 0
@@ -346,7 +349,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0
             net.backward(loss.backward())
             optimizer.step()
             mean += L * X.shape[-1] / len(data.X_train)
-        yield mean, finite(evaluate(net, data.X_test, noise, mask)[2], step, lr)
+        yield mean, finite(evaluate(net, data.X_test, noise, mask)[-1], step, lr)
     optimizer.lr = lr                                   # for another call
 
 
@@ -384,9 +387,8 @@ def usefulness(net, data, labels, rng):
     with so many, the mean of ten draws."""
     scores, n, K = [], len(data.y_train), len(data.classes)
     draws = [rng.permutation(n)[:labels] for _ in range(10 if labels < n else 1)]
-    kinds = lambda X: X / np.float32(255), lambda X: evaluate(net, X)[1], lambda X: predict(net.encoder, X).T
-    for kind in kinds:
-        X, X_test = (kind(X).reshape(len(X), -1) for X in (data.X_train, data.X_test))
+    for X, X_test in zip(evaluate(net, data.X_train)[:3], evaluate(net, data.X_test)[:3]):
+        X, X_test = X.reshape(n, -1), X_test.reshape(len(X_test), -1)
         scores.append(np.mean([regression(X[rows], data.y_train[rows], X_test, data.y_test, K, rng)
                                for rows in draws]))
     return scores
@@ -414,54 +416,59 @@ def neighbours(d, perplexity):
         low, high = np.where(wide, beta, low), np.where(wide, high, beta)
     return p
 
+def distances(X, Y):
+    """The squared distance of each row of X (n, D) from each row of Y (m, D): (n, m)."""
+    squares = (X * X).sum(axis=1, keepdims=True), (Y * Y).sum(axis=1)
+    return squares[0] + squares[1] - 2 * X @ Y.T        # (107)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
+
 def affinities(X, perplexity):
-    """How much each two of the points X (D, n) belong together: P (n, n), symmetric, sums to 1."""
-    n = X.shape[1]
+    """How much each two of the points X (n, D) belong together: P (n, n), symmetric, sums to 1."""
+    n = len(X)
     check_perplexity(perplexity, n)
-    X = X.astype(np.float64) - X.mean(axis=1, dtype=np.float64, keepdims=True)
-    squares, others, P = (X * X).sum(axis=0), ~np.eye(n, dtype=bool), np.zeros((n, n))
-    d = squares[:, None] + squares - 2 * X.T @ X        # (107)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
-    P[others] = neighbours(d[others].reshape(n, n - 1), perplexity).ravel()
+    X = X.astype(np.float64) - X.mean(axis=0, dtype=np.float64)
+    others, P = ~np.eye(n, dtype=bool), np.zeros((n, n))
+    P[others] = neighbours(distances(X, X)[others].reshape(n, n - 1), perplexity).ravel()
     P = (P + P.T) / (2 * n)                             # (108)  pᵢⱼ = (pⱼ|ᵢ + pᵢ|ⱼ) / 2n
     return np.maximum(P, 1e-30)                         # for the logarithm in (111)
 
+def divergence(P, Y):
+    """How badly the map Y (n, 2) shows the affinities P (n, n)."""
+    W = 1 / (1 + distances(Y, Y))                       # (109)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
+    np.fill_diagonal(W, 0)
+    Q = np.maximum(W / W.sum(), 1e-30)                  # (110)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
+    return float(np.sum(P * np.log(P / Q)))             # (111)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ)
+
 def map_gradient(P, Y, exaggeration=1):
-    """How badly the map Y (2, n) shows the affinities P (n, n): their KL divergence L, and dY (2, n).
-    `exaggeration` multiplies the attraction in dY."""
-    n, one, Z, L = Y.shape[1], np.ones_like(Y[:1]), 0.0, 0.0
-    squares, Y1 = (Y * Y).sum(axis=0, keepdims=True), np.vstack([Y, one])
-    left, right = np.vstack([-2 * Y, one, squares + 1]), np.vstack([Y, squares, one])
-    pull, push, pieces = np.empty_like(Y1), np.empty_like(Y1), 1 + n * n // 100_000     # to fit the cache
-    for i, Pi in zip(np.array_split(np.arange(n), pieces), np.array_split(P, pieces)):
-        D1 = left[:, i].T @ right                       # 1 + |yᵢ − yⱼ|² = 1 + |yᵢ|² + |yⱼ|² − 2 yᵢ·yⱼ
-        W = 1 / D1
-        W[np.arange(len(i)), i] = 0                     # (109)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
-        Z += float(W.sum())                             # (110)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
-        L += float(np.vdot(Pi, np.log(Pi * D1)))        # (111)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ),  here by wᵢⱼ
-        pull[:, i] = Y1 @ (Pi * W).T                    # Σⱼ pᵢⱼ wᵢⱼ yⱼ, and below it Σⱼ pᵢⱼ wᵢⱼ
-        push[:, i] = Y1 @ (W * W).T                     # Σⱼ wᵢⱼ² yⱼ, and below it Σⱼ wᵢⱼ²
-    L += np.log(Z)                                      # as the pᵢⱼ sum to 1
+    """∂L/∂Y (n, 2) of L = divergence(P, Y), with the attraction multiplied by `exaggeration`."""
+    n, Z, Y1 = len(Y), 0, np.hstack([Y, np.ones_like(Y[:, :1])])
+    pull, push, rows = np.empty_like(Y1), np.empty_like(Y1), 1 + 100_000 // n
+    for start in range(0, n, rows):                     # so many at a time fit the fast cache
+        i = slice(start, start + rows)
+        W = 1 / (1 + distances(Y[i], Y))
+        np.fill_diagonal(W[:, i], 0)
+        Z += W.sum()
+        pull[i] = (P[i] * W) @ Y1                       # Σⱼ pᵢⱼ wᵢⱼ yⱼ, and beside it Σⱼ pᵢⱼ wᵢⱼ
+        push[i] = (W * W) @ Y1                          # Σⱼ wᵢⱼ² yⱼ, and beside it Σⱼ wᵢⱼ²
     F = exaggeration * pull - push / Z
-    return L, 4 * (F[-1] * Y - F[:-1])                  # (112)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
+    return 4 * (F[:, 2:] * Y - F[:, :2])                # (112)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
 
 def tsne(X, perplexity=30, iterations=1000):
-    """A map Y (2, n) of the points X (D, n), D > 1, and its KL divergence (van der Maaten & Hinton 2008).
+    """A map Y (n, 2) of the points X (n, D), D > 1, and its KL divergence (van der Maaten & Hinton 2008).
     Begins with the PCA of X; exaggerates in the first quarter of the iterations. Nothing in it is random."""
-    P, n = affinities(X, perplexity).astype(np.float32), X.shape[1]
-    mean, V = pca(X.T, 2)
-    Y = V @ (X - mean[:, None])
-    Y = (Y * (1e-4 / (Y[0].std() + 1e-30))).astype(np.float32)
+    P, n, (mean, V) = affinities(X, perplexity).astype(np.float32), len(X), pca(X, 2)
+    Y = (X - mean) @ V.T
+    Y = (Y * (1e-4 / (Y[:, 0].std() + 1e-30))).astype(np.float32)
     lr, early = max(n / 48, min(n / 4, 50)), iterations // 4
     for step in datasets.progress(range(iterations), "t-SNE"):
         if step in (0, early):                          # begin anew
             m, gains = np.zeros_like(Y), np.ones_like(Y)
         exaggeration, mu = (12, 0.5) if step < early else (1, 0.8)
-        dY = map_gradient(P, Y, exaggeration)[1]
+        dY = map_gradient(P, Y, exaggeration)
         gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
         m = mu * m + gains * dY                         # (113)  m ← μ m + g · ∂L/∂Y
         Y -= lr * m                                     # (114)  Y ← Y − η m
-        Y -= Y.mean(axis=1, keepdims=True)              # L stays; around 0 numbers are smallest, and rounding
-    return Y, map_gradient(P, Y)[0]
+        Y -= Y.mean(axis=0)                             # L stays; around 0 numbers are smallest, and rounding
+    return Y, divergence(P, Y)
 
 
 # --- Figure ---------------------------------------------------------------------------------------------
@@ -491,15 +498,17 @@ def plot(runs, data, args, path, show):
     for i, name in enumerate(rows):
         ax["R"].text(-H / 8, (i + 0.5) * (H + 1), name, ha="right", va="center")
 
-    curves = dict(zip(("train", "test"), zip(*history)), PCA=[run["PCA"]] * len(history))
     if len(runs) > 1:
+        x, xlabel = list(map(str, runs)), "codes"
         curves = {name: [run[name] for run in runs.values()] for name in ("test", "PCA")}
-    for name in [name for name in curves if name != "train" or args.loss == "mse"]:
-        x = range(1, len(history) + 1) if len(runs) == 1 else list(map(str, runs))
-        ax["e"].plot(x, curves[name], "--" if name == "PCA" else ".-", label=name)
-    ax["e"].set(title="error per pixel", xlabel="epoch" if len(runs) == 1 else "codes", ylim=0)
-    if len(runs) == 1:
-        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
+    else:
+        x, xlabel = range(1, len(history) + 1), "epoch"
+        curves = dict(zip(("train", "test"), zip(*history)), PCA=[run["PCA"]] * len(history))
+        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=1)
+    for name, errors in curves.items():
+        if name != "train" or args.loss == "mse":       # the log loss of train is no squared error
+            ax["e"].plot(x, errors, ".--" if name == "PCA" else ".-", label=name)
+    ax["e"].set(title="error per pixel", xlabel=xlabel, ylim=0)
     ax["e"].legend()
 
     def decoded(codes):
@@ -524,8 +533,8 @@ def plot(runs, data, args, path, show):
         datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
         ax["M"].axis("off")
         if len(codes) > 2:
-            Y, KL = tsne(codes[:2000].T, args.perplexity)
-            ax["M"].imshow(map_of(pictures, Y.T, hues))
+            Y, KL = tsne(codes[:2000], args.perplexity)
+            ax["M"].imshow(map_of(pictures, Y, hues))
             ax["M"].set_title(f"t-SNE map of the codes (KL {KL:.2f})")
     datasets.finish(fig, path, show)
 
@@ -579,9 +588,9 @@ def main(argv=None):
         start = time.time()
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
         history, _ = watch(training, args.epochs, "train loss {:.4f}   test error {:.4f}")
-        seen, made, error = evaluate(net, data.X_test, args.noise, args.mask)
+        seen, made, codes, error = evaluate(net, data.X_test, args.noise, args.mask)
         seconds, projected = time.time() - start, project(seen.reshape(-1, D), *pca(X, k))
-        error_pca, codes = float(np.mean((projected - X_test) ** 2)), predict(net.encoder, seen).T
+        error_pca = float(np.mean((projected - X_test) ** 2))
         print(f"test error {error:.4f} per pixel (PCA: {error_pca:.4f}) after {seconds:.0f} s", flush=True)
         runs[k] = dict(net=net, history=history, seen=seen, made=made, projected=projected, codes=codes,
                        test=error, PCA=error_pca, seconds=seconds)

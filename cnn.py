@@ -43,7 +43,7 @@ def places(side, kernel, stride, padding=0):
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params` (one_vector makes these arrays), and returns ∂L/∂X of the input. What goes
+    each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
     out has the dtype of what comes in: float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
@@ -183,7 +183,8 @@ class ReLU(Layer):
 
 class Sequential:
     """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
-    into which the W, b, dW, db of the layers are views (to fill, not to replace). `weights`: W, b by name."""
+    into which W, b, dW, db of the layers are views: fill them, never replace them. `weights`: W, b by name.
+    (A deep copy would lose the views. To copy a net, build another and fill its theta.)"""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -195,7 +196,7 @@ class Sequential:
         return X
 
     def backward(self, dX):
-        """From ∂L/∂X of the output to that of the input, for the last forward (in training)."""
+        """Given ∂L/∂X of the output, in training, fill dtheta; return ∂L/∂X of the input, if it is needed."""
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
@@ -217,18 +218,18 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """Has theta, its gradient g, and two memories of past gradients: m of g, s of g². `lr` is the learning
-    rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L. step() moves theta, in place."""
+    """step() moves theta, in place, by its gradient g and two memories of past gradients: m of g, s of g².
+    `lr` is the learning rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L, which changes g, too."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]      # to fit the fast cache
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # in cache
 
     def step(self):
         self.t += 1
-        for theta, g, m, s in zip(*self.pieces):
+        for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # or m would fade below 1e-38, where floats are slow
+                g += 1e-16                              # or m, s fade below 1e-38, where floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(theta, g, m, s)
@@ -242,7 +243,7 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
     def update(self, theta, g, m, s, rho=0.99, eps=1e-8):
-        s += (1 - rho) * (g * g - s)                    # (41)  s ← ρ s + (1 − ρ) g²
+        s[:] = rho * s + (1 - rho) * g * g              # (41)  s ← ρ s + (1 − ρ) g²
         theta -= self.lr * g / (np.sqrt(s) + eps)       # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
@@ -252,7 +253,7 @@ class Adam(Optimizer):
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
         s += g * g                                      # (44)  s ← β₂ s + g²
-        c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
+        c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
         lr, eps = self.lr * math.sqrt(c2) / c1, eps * math.sqrt(c2)     # √c₂ above and below the line
         theta -= lr * m / (np.sqrt(s) + eps)            # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
@@ -287,8 +288,8 @@ def accuracy(Z, y):
     return float(np.mean(Z.argmax(axis=0) == y))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
-    """Fit the net. Yields per epoch train loss, train accuracy, test loss, test accuracy, those of train as
-    the minibatches went by; UserError if the loss is not finite."""
+    """Fit the net: a generator, which yields per epoch train loss, train accuracy, test loss, test accuracy;
+    those of train as the minibatches went by. UserError if the loss is not finite."""
     lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         sums = np.zeros(2)

@@ -410,11 +410,12 @@ def as_pictures(data, script, volumes=True):
     return data._replace(X_train=data.X_train.reshape(shape), X_test=data.X_test.reshape(shape))
 
 def batch_last(a):
-    """Rows of examples (N, ...) as the nets want them (..., N): uint8 images in [0, 1], numbers float32."""
+    """Rows of examples (N, ...) as the nets want them (..., N): uint8 images in [0, 1], floats as float32,
+    other integers as they are."""
     a = np.ascontiguousarray(np.moveaxis(a, 0, -1))
     if a.dtype == np.uint8 and a.ndim > 1:
         return a * np.float32(1 / 255)
-    return a.astype(np.float32) if a.dtype.kind == "f" else a            # class numbers stay integers
+    return a.astype(np.float32) if a.dtype.kind == "f" else a
 
 def minibatches(X, y, batch_size, rng=None, label=""):
     """Yield all of X and y, (N, ...) each, in minibatches (..., N): shuffled by rng, if given.

@@ -85,7 +85,7 @@ def evaluate(neuron, X, y):
     return neuron.loss(neuron.z, y), float(np.mean((a > 0.5) == y))
 
 def train(neuron, data, epochs, batch_size, lr, rng):
-    """Gradient descent. Yields per epoch train loss, train accuracy, test loss, test accuracy."""
+    """Gradient descent: a generator, which yields per epoch train and test loss and accuracy."""
     for epoch in range(1, epochs + 1):
         for X, y in minibatches(data.X_train, data.y_train, batch_size, rng):
             neuron.forward(X)
@@ -134,8 +134,8 @@ def plot(neuron, data, pictures, history, path, file, show):
 
 def two_classes(data, names):
     """The examples of two classes (without names, the last two): features in rows, centred and scaled, and
-    y (n, 1), 0 or 1; and of pictures those of the test."""
-    chosen = [data.classes.index(name) for name in names or data.classes[-2:] if name in data.classes]
+    y (n, 1), 0 or 1; and the test pictures, or None."""
+    chosen = [data.classes.index(name) for name in (names or data.classes[-2:]) if name in data.classes]
     if len(set(chosen)) != 2:
         classes = ", ".join(data.classes) or f"none, as {data.name} has numbers to learn, not classes"
         raise UserError(f"--classes needs two different ones of: {classes}")

@@ -40,7 +40,7 @@ from datasets import UserError, finite, one_vector, progress, watch
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params` (one_vector makes these arrays), and returns ∂L/∂X of the input. What goes
+    each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
     out has the dtype of what comes in: float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
@@ -231,18 +231,18 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """Has theta, its gradient g, and two memories of past gradients: m of g, s of g². `lr` is the learning
-    rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L. step() moves theta, in place."""
+    """step() moves theta, in place, by its gradient g and two memories of past gradients: m of g, s of g².
+    `lr` is the learning rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L, which changes g, too."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = [np.array_split(a, 1 + a.size // 50_000) for a in arrays]      # to fit the fast cache
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # in cache
 
     def step(self):
         self.t += 1
-        for theta, g, m, s in zip(*self.pieces):
+        for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # or m would fade below 1e-38, where floats are slow
+                g += 1e-16                              # or m, s fade below 1e-38, where floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(theta, g, m, s)
@@ -256,7 +256,7 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
     def update(self, theta, g, m, s, rho=0.99, eps=1e-8):
-        s += (1 - rho) * (g * g - s)                    # (41)  s ← ρ s + (1 − ρ) g²
+        s[:] = rho * s + (1 - rho) * g * g              # (41)  s ← ρ s + (1 − ρ) g²
         theta -= self.lr * g / (np.sqrt(s) + eps)       # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
@@ -266,7 +266,7 @@ class Adam(Optimizer):
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
         s += g * g                                      # (44)  s ← β₂ s + g²
-        c1, c2 = ((1 - beta ** self.t) / (1 - beta) for beta in (beta1, beta2))
+        c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
         lr, eps = self.lr * math.sqrt(c2) / c1, eps * math.sqrt(c2)     # √c₂ above and below the line
         theta -= lr * m / (np.sqrt(s) + eps)            # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
@@ -413,8 +413,8 @@ def evaluate(net, loss, task):
     return total / count
 
 def train(net, loss, optimizer, task, epochs, limit):
-    """Fit the net, its gradients clipped at the norm `limit`. Yields per epoch train loss and test loss;
-    UserError if the loss is not finite."""
+    """Fit the net, its gradients clipped at the norm `limit`: a generator, which yields per epoch train and
+    test loss. UserError if the loss is not finite."""
     lr, step, net.cell.needs_dX = optimizer.lr, 0, False
     for epoch in range(1, epochs + 1):
         losses, state = [], 0                           # truncated: the state goes on, no gradient back
