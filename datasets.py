@@ -41,8 +41,7 @@ class Unavailable(UserError):
 
 def _numbers(text, digits):
     """The numbers in a text, each of so many digits."""
-    text = "".join(text.split())
-    return np.array([int(text[i:i + digits]) for i in range(0, len(text), digits)])
+    return np.frombuffer("".join(text.split()).encode(), f"S{digits}").astype(int)
 
 
 # --- Generated in the plane, and one curve --------------------------------------------------------------
@@ -251,18 +250,15 @@ def _read(path):
             split = "train" if "train" in path.name else "test"
             with h5py.File(path) as file:
                 return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel()
-        with gzip.open(path) as file:
-            raw = file.read()
+        raw, dimensions = gzip.decompress(path.read_bytes()), 3 if "images" in path.name else 1
+        magic, *shape = np.frombuffer(raw, ">u4", 1 + dimensions).tolist()     # the size of each dimension
+        if magic != 2048 + dimensions:
+            raise ValueError(f"its first number is {magic}, not {2048 + dimensions}")
+        return [np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)]
     except ImportError:
         raise UserError("cats-dogs comes as HDF5, which needs a package more: pip install h5py") from None
-    except (OSError, EOFError, zlib.error, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to download it anew") from error
-    dimensions = 3 if "images" in path.name else 1
-    start = 4 + 4 * dimensions                              # a magic number, then the size of each dimension
-    magic, *shape = np.frombuffer(raw[:start].ljust(start, b"\0"), ">u4").tolist()
-    if magic != 2048 + dimensions or len(raw) != start + math.prod(shape):
-        raise UserError(f"{path} is not a whole IDX file; delete it to download it anew")
-    return [np.frombuffer(raw, np.uint8, offset=start).reshape(shape)]
 
 def _downloaded(name):
     """A data set of _FILES, its parts checked against each other."""
@@ -286,9 +282,7 @@ def read_picture(file):
             image = image.convert("RGBA")
     except Exception as error:                          # PIL raises half a dozen kinds
         raise UserError(f"{file} is not a picture that can be read: {error}") from error
-    paper = Image.new("RGBA", image.size, "white")
-    paper.alpha_composite(image)
-    return paper.convert("L")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L")
 
 def _folder(path, rng, size=64):
     """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
@@ -351,11 +345,10 @@ def load_series(name, column=None, seed=0):
         noise = np.random.default_rng([seed, 1]).standard_normal(300)
         return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
     try:
-        with open(name, encoding="utf-8-sig", newline="") as file:
-            mark = max(",;\t", key=file.readline().count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=mark, skipinitialspace=True)
-            rows = [(reader.line_num, row) for row in reader if any(row)]
+        lines = Path(name).read_text(encoding="utf-8-sig").split("\n")
+        mark = max(",;\t", key=lines[0].count)
+        reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
+        rows = [(reader.line_num, row) for row in reader if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a table in UTF-8: {error}") from None
     header = rows[0][1] if rows else []

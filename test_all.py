@@ -963,9 +963,9 @@ class Test_datasets(Test):
         whole = self.bodies[X]
         self.mnist.mkdir()
         for name, body, words in (
-                (X, whole[:-20], "damaged"), (X, b"5,1\n4,9\n", "damaged"), (y, whole, "not a whole IDX"),
-                (X, gzip.compress(b"x"), "not a whole IDX file"), (y, self.bodies[y_test], "do not fit"),
-                (X, gzip.compress(gzip.decompress(whole)[:-1]), "not a whole IDX file"),
+                (X, whole[:-20], "damaged"), (X, b"5,1\n4,9\n", "damaged"), (y, whole, "damaged 2051 2049"),
+                (X, gzip.compress(b"x"), "damaged"), (y, self.bodies[y_test], "do not fit"),
+                (X, gzip.compress(gzip.decompress(whole)[:-1]), "damaged size 749"),
                 (y, idx(self.arrays[1] + 5)[0], "do not fit"),
                 (X_test, idx(self.arrays[2][:, 1:])[0], "do not fit")):
             files = {**self.bodies, name: body}
