@@ -129,19 +129,18 @@ _CATMULL_ROM = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3
 
 def _pen(shape, steps=12):
     """A shape's points (P, 2) and two matrices (S, P) that make them the pen's S places and S moves."""
-    strokes = [stroke.split() for stroke in shape.split(",")]
-    names = sorted({name for stroke in strokes for name in stroke})     # strokes that meet share a point
-    t = (np.arange(steps) + 0.5)[:, None] / steps
-    place = np.hstack([t ** 0, t, t ** 2, t ** 3]) @ _CATMULL_ROM
-    move = np.hstack([0 * t, t ** 0, 2 * t, 3 * t ** 2]) @ _CATMULL_ROM / steps     # the derivative times dt
-    pieces = []                                                         # each chooses its four points, (4, P)
-    for s in strokes:
+    names, fours = sorted(set(shape.replace(",", " ").split())), []     # strokes that meet share a point
+    for stroke in shape.split(","):
+        s = [names.index(name) for name in stroke.split()]
         before, after = (s[-2], s[1]) if s[0] == s[-1] else (s[0], s[-1])           # only a ring goes on
-        s = [before] + s + [after]
-        for four in zip(s, s[1:], s[2:], s[3:]):
-            pieces.append(np.eye(len(names))[[names.index(name) for name in four]])
+        s = [before, *s, after]
+        fours += zip(s, s[1:], s[2:], s[3:])
+    pieces = np.eye(len(names))[np.array(fours)]                        # each chooses its four points (4, P)
+    powers = np.vander((np.arange(steps) + 0.5) / steps, 4, increasing=True)
+    place = powers @ _CATMULL_ROM
+    move = powers[:, :3] @ ([[1], [2], [3]] * _CATMULL_ROM[1:]) / steps             # the derivative times dt
     points = np.array([[int(column), int(row)] for column, row in names])
-    return points, np.vstack([place @ p for p in pieces]), np.vstack([move @ p for p in pieces])
+    return points, *(np.concatenate(matrix @ pieces) for matrix in (place, move))
 
 def _draw(rng, shape, count):
     """`count` images (count, 28, 28) uint8 of one shape, each by another hand."""
