@@ -23,7 +23,6 @@ Follows Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural
 # dependencies = ["numpy", "matplotlib"]
 # ///
 import math
-import time
 from copy import copy
 from itertools import product
 
@@ -585,12 +584,9 @@ def main(argv=None):
         if args.load:
             datasets.read_weights(args.load, net.weights)
         datasets.summary(net, data.X_train[:1])
-        start = time.time()
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
-        history, _ = watch(training, args.epochs, "train loss {:.4f}   test error {:.4f}")
         seen, made, codes, error = evaluate(net, data.X_test, args.noise, args.mask)
-        seconds, projected = time.time() - start, project(seen.reshape(-1, D), *pca(X, k))
-        error_pca = float(np.mean((projected - X_test) ** 2))
+        projected = project(seen.reshape(-1, D), *pca(X, k))
         print(f"test error {error:.4f} per pixel (PCA: {error_pca:.4f}) after {seconds:.0f} s", flush=True)
         runs[k] = dict(net=net, history=history, seen=seen, made=made, projected=projected, codes=codes,
                        test=error, PCA=error_pca, seconds=seconds)

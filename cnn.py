@@ -22,7 +22,6 @@ Follows LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to doc
 # dependencies = ["numpy", "matplotlib"]
 # ///
 import math
-import time
 from functools import reduce
 from pathlib import Path
 
@@ -432,11 +431,10 @@ def main(argv=None):
         print(f"cnn.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to "
               f"test, {net.theta.size:,} parameters", flush=True)
         datasets.summary(net, data.X_train[:1], {"multiply-adds": multiply_adds})
-        start = time.time()
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
-        history, _ = watch(training, args.epochs, SCORES)
+        history, _, seconds = watch(training, args.epochs, SCORES)
         Z, y = predict(net, data.X_test), data.y_test
-        score, seconds = accuracy(Z, y), time.time() - start
+        score = accuracy(Z, y)
         print(f"test {in_words(score, len(y))} after {seconds:.0f} s")
         if args.save:
             np.savez(args.save, **net.weights)

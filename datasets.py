@@ -432,9 +432,9 @@ def in_words(accuracy, n):
 
 def watch(training, epochs, words, say=print, keep=lambda: None):
     """Let a training run, which yields a row of numbers per epoch, and say these in `words` now and then.
-    Returns the rows, and what `keep` returned after epochs 0, 1, 2, 4, ... and the last. Ctrl-C ends the
-    training, not the program."""
-    rows, kept = [], {0: keep()}
+    Returns the rows, what `keep` returned after epochs 0, 1, 2, 4, ... and the last, and how many seconds it
+    took. Ctrl-C ends the training, not the program."""
+    rows, kept, start = [], {0: keep()}, time.time()
     try:
         for epoch, row in enumerate(training, 1):
             rows.append(row)
@@ -446,7 +446,7 @@ def watch(training, epochs, words, say=print, keep=lambda: None):
         bar()
         print(f"interrupted in epoch {len(rows) + 1}: going on with what has been learnt")
     kept[len(rows)] = keep()
-    return rows, kept
+    return rows, kept, time.time() - start
 
 def predict(net, X):
     """The outputs (K, n) of the net for all examples X (n, ...), a thousand at a time."""

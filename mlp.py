@@ -21,7 +21,6 @@ Follows Rumelhart, Hinton & Williams, "Learning representations by back-propagat
 # dependencies = ["numpy", "matplotlib"]
 # ///
 import math
-import time
 
 import numpy as np
 
@@ -266,7 +265,7 @@ def search(data, args, rng):
         args.hidden = [int(rng.choice([16, 32, 64, 128, 256]))] * rng.integers(1, 4)
         try:
             training = train(*build(data, args, rng), data, args.epochs, args.batch_size, rng)
-            history, _ = watch(training, args.epochs, "", say=lambda text: None)
+            history, *_ = watch(training, args.epochs, "", say=lambda text: None)
             L, interrupted = history[-1][2] if history else math.inf, len(history) < args.epochs
         except UserError:                                       # this learning rate is too high
             L = math.inf
@@ -373,12 +372,12 @@ def main(argv=None):
         datasets.read_weights(args.load, net.weights)
     datasets.summary(net, data.X_train[:1])
 
-    start = time.time()
     training = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
     words = SCORES if data.classes else SCORES.replace("accuracy {:.2%}", "RMSE {:.4f}")
-    history, thetas = watch(training, args.epochs, words.replace("test", part), keep=net.theta.copy)
+    words = words.replace("test", part)
+    history, thetas, seconds = watch(training, args.epochs, words, keep=net.theta.copy)
     Z, y = predict(net, data.X_test), batch_last(data.y_test)
-    result, seconds = score(Z, y), time.time() - start
+    result = score(Z, y)
     words = in_words(result, y.size) if data.classes else f"RMSE {result:.4f}"
     print(f"test {words} after {seconds:.0f} s")
     if args.save:

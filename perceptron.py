@@ -23,7 +23,6 @@ Follows Rosenblatt, "The perceptron" (1958), and Cox, "The regression analysis o
 # dependencies = ["numpy", "matplotlib"]
 # ///
 import math
-import time
 
 import numpy as np
 
@@ -156,7 +155,7 @@ def main(argv=None):
     parser.add_argument("--classes", nargs=2, metavar="NAME", help="the two to tell apart (the last two)")
     args = parser.parse_args(argv)
 
-    rng, start = np.random.default_rng(args.seed), time.time()
+    rng = np.random.default_rng(args.seed)
     data, pictures = two_classes(datasets.load(args.dataset or "blobs", args.seed), args.classes)
     datasets.fill_in(args, dict(epochs=100, batch_size=len(data.X_train), lr=0.5) if pictures is None else
                      dict(epochs=50, batch_size=32, lr=0.03))
@@ -166,9 +165,10 @@ def main(argv=None):
     print(f"perceptron.py learns {data.name}, {' or '.join(data.classes)}: {len(data.X_train):,} examples to "
           f"train, {len(data.X_test):,} to test, {neuron.w.size + 1:,} parameters", flush=True)
     training = train(neuron, data, args.epochs, args.batch_size, args.lr, rng)
-    history, path = watch(training, args.epochs, SCORES, keep=lambda: (neuron.w.copy(), neuron.b.copy()))
+    history, path, seconds = watch(training, args.epochs, SCORES,
+                                   keep=lambda: (neuron.w.copy(), neuron.b.copy()))
     L, accuracy = evaluate(neuron, data.X_test, data.y_test)
-    print(f"test {in_words(accuracy, len(data.y_test))} after {time.time() - start:.0f} s")
+    print(f"test {in_words(accuracy, len(data.y_test))} after {seconds:.0f} s")
     if args.save:
         np.savez(args.save, **neuron.weights)
     figure = args.figure or f"figures/perceptron-{data.name}.png"

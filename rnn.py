@@ -28,7 +28,6 @@ representations using RNN encoder-decoder for statistical machine translation" (
 # dependencies = ["numpy", "matplotlib"]
 # ///
 import math
-import time
 
 import numpy as np
 
@@ -568,7 +567,7 @@ def main(argv=None):
 
     runs, fresh = {}, {cell: build(cell, task, args) for cell in CELLS}
     for cell in CELLS if args.compare else [args.cell]:
-        net, loss, start = build(cell, task, args), task.Loss(), time.time()
+        net, loss = build(cell, task, args), task.Loss()
         print(f"rnn.py learns {task.name} with {cell.upper()}: {task.amount}, {net.theta.size:,} parameters\n"
               "layer         output per step   parameters")
         for layer, size in (net.cell, args.hidden), (net.output, task.K):
@@ -579,8 +578,8 @@ def main(argv=None):
             datasets.read_weights(args.load, net.weights)
         optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
         training = train(net, loss, optimizer, task, args.epochs, args.clip)
-        history, _ = watch(training, args.epochs, "train loss {:.4f}   test loss {:.4f}", say)
-        L, seconds = evaluate(net, loss, task), time.time() - start
+        history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test loss {:.4f}", say)
+        L = evaluate(net, loss, task)
         runs[cell] = dict(net=net, task=task, history=history, loss=L, seconds=seconds)
         if isinstance(task, Series):
             rmse = runs[cell]["rmse"] = report(task.forecasts(net))
