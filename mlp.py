@@ -374,8 +374,7 @@ def main(argv=None):
 
     training = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
     words = SCORES if data.classes else SCORES.replace("accuracy {:.2%}", "RMSE {:.4f}")
-    words = words.replace("test", part)
-    history, thetas, seconds = watch(training, args.epochs, words, keep=net.theta.copy)
+    history, thetas, seconds = watch(training, args.epochs, words.replace("test", part), keep=net.theta.copy)
     Z, y = predict(net, data.X_test), batch_last(data.y_test)
     result = score(Z, y)
     words = in_words(result, y.size) if data.classes else f"RMSE {result:.4f}"
