@@ -469,8 +469,7 @@ def bar(label="", share=0, seconds=0):
         return
     width = shutil.get_terminal_size().columns - 1
     room = max(width - len(label) - 15, 0)
-    full = round(room * share)
-    left = f"[{'#' * full}{'.' * (room - full)}] {seconds / share - seconds:4.0f} s left" if label else ""
+    left = f"[{'#' * round(room * share):.<{room}}] {seconds / share - seconds:4.0f} s left" if label else ""
     print(f"\r{f'{label} {left}'[:width]:{width}}\r", end="", flush=True)
 
 
@@ -593,8 +592,7 @@ def plot_sheet(ax, images, columns, title="", signed=False):
     """Images (n, h, w), a pixel apart, from black to white; or `signed` numbers, from red to blue."""
     n, h, w = images.shape
     rows = math.ceil(n / columns)
-    sheet = np.full((rows * columns, h + 1, w + 1), np.nan)
-    sheet[:n, :h, :w] = images
+    sheet = np.pad(images.astype(float), [(0, rows * columns - n), (0, 1), (0, 1)], constant_values=np.nan)
     sheet = sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
     most = np.abs(images).max() if signed else 255 if images.dtype == np.uint8 else 1
     colors, least = ("RdBu", -most) if signed else ("gray", 0)

@@ -299,8 +299,7 @@ class Text:
         strange = sorted(set(text) - set(self.classes))
         if strange:
             raise UserError(f"{self.name} never has the character {strange[0]!r}")
-        number = {character: k for k, character in enumerate(self.classes)}
-        return np.array([number[character] for character in text])
+        return np.searchsorted(self.classes, list(text))
 
     def one_hot(self, ids):
         """For character numbers (T, N) columns with a single one, in the row of that number: (T, D, N)."""
