@@ -89,22 +89,20 @@ def places(side, kernel, stride, padding=0):
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 def unroll(X, kernel, s, p):
-    """What kernels see of X (C, H, W, N) for each row of their places: windows (H', kH C kW, W' N)."""
+    """For each row h of places, what kernels meet there: windows (H', kH C kW, W' N) of X (C, H, W, N)."""
     (C, H, W, N), (kH, kW) = X.shape, kernel
     OH, OW = places(H, kH, s, p), places(W, kW, s, p)
     padded = np.zeros((H + 2 * p, C, W + 2 * p, N), X.dtype)
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
-    meets = np.arange(kW)[:, None] + s * np.arange(OW)  # columns that column j of a kernel meets: (kW, W')
-    lines = padded.take(meets, axis=2).reshape(H + 2 * p, C * kW, OW * N)
-    windows = sliding_window_view(lines, kH, axis=0)[::s].transpose(0, 3, 1, 2)
-    return windows.reshape(OH, kH * C * kW, OW * N)     # they overlap: nothing more is copied
+    columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # those that column j of a kernel meets
+    lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
+    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)     # not copied
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
     kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), as in the windows: i, c, j
-    Z = np.empty((len(W), len(windows), windows.shape[2]), windows.dtype)
-    np.matmul(kernels, windows, out=Z.swapaxes(0, 1))   # one product for each row of Z
-    return Z.reshape(*Z.shape[:2], -1, N)
+    Z = (kernels @ windows).swapaxes(0, 1)              # one product for each row of Z
+    return Z.reshape(len(W), len(windows), -1, N)
 
 def correlate_gradient(windows, dZ, dW):
     """Fill dW (K, C, kH, kW), given ∂L/∂Z of Z = correlate(windows, W, N)."""
@@ -113,18 +111,19 @@ def correlate_gradient(windows, dZ, dW):
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
-    """The way back: each Z[k,h,w] lays its kernel, so many times, on its place of X (C, *size, N)."""
-    (K, C, kH, kW), (K, OH, OW, N), (H, width) = W.shape, Z.shape, size
+    """The way back: each Z[k,h,w] adds its kernel, times Z[k,h,w], to its place of X (C, *size, N)."""
+    (K, C, kH, kW), (K, OH, OW, N), (height, width) = W.shape, Z.shape, size
     parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
-    X = np.zeros((C, H + 2 * p, width + 2 * p, N), Z.dtype)
+    X = np.zeros((C, height + 2 * p, width + 2 * p, N), Z.dtype)
     for i, j in np.ndindex(kH, kW):
         X[:, i:i + s * OH:s, j:j + s * OW:s] += parts[i, j]
-    return X[:, p:p + H, p:p + width]
+    return X[:, p:p + height, p:p + width]
 
 class Conv2d(Layer):
     """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), p zeros
     around it: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW), b (K, 1).
-    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p."""
+    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p, and Σ
+    runs over all that the left side lacks."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -142,15 +141,14 @@ class Conv2d(Layer):
         return Z
 
     def backward(self, dZ):
-        correlate_gradient(self.windows, dZ, self.dW)   # (49)  ∂L/∂W[k,c,i,j] = Σₙₕw ∂L/∂Z[k,h,w] X[c,y,x]
-        ones = np.ones(dZ[0].size, dZ.dtype)            # a product sums faster than sum()
-        self.db[:, 0] = dZ.reshape(len(dZ), -1) @ ones  # (50)  ∂L/∂bₖ = Σₙₕw ∂L/∂Z[k,h,w]
+        correlate_gradient(self.windows, dZ, self.dW)   # (49)  ∂L/∂W[k,c,i,j] = Σ ∂L/∂Z[k,h,w] X[c,y,x]
+        self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
         if self.needs_dX:                               # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
             return spread(dZ, self.W, self.stride, self.padding, self.size)
 
 class ConvTranspose2d(Conv2d):
     """Conv2d(K, C, ...) turned round: X (C, H', W', N) to Z (K, H, W, N) by W (C, K, kH, kW), b (K, 1). Each
-    X[c,h,w] lays the kernel W[c], so many times, on its place: on y = s h + i − p, x = s w + j − p."""
+    X[c,h,w] adds the kernel W[c], times X[c,h,w], to its place: to y = s h + i − p, x = s w + j − p."""
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
         super().__init__(K, C, kernel, rng, stride, padding)
         self.W *= stride * math.sqrt(K / C)             # (95)  Var W = 2 s² / (C kH kW)
@@ -165,8 +163,8 @@ class ConvTranspose2d(Conv2d):
     def backward(self, dZ):
         # Now dZ is the image, and X stands where a convolution has the gradient of its output.
         windows, N = unroll(dZ, self.kernel, self.stride, self.padding), dZ.shape[-1]
-        correlate_gradient(windows, self.X, self.dW)    # (98)  ∂L/∂W[c,k,i,j] = Σₙₕw X[c,h,w] ∂L/∂Z[k,y,x]
-        self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (99)  ∂L/∂bₖ = Σₙyₓ ∂L/∂Z[k,y,x]
+        correlate_gradient(windows, self.X, self.dW)    # (98)  ∂L/∂W[c,k,i,j] = Σ X[c,h,w] ∂L/∂Z[k,y,x]
+        self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (99)  ∂L/∂bₖ = Σ ∂L/∂Z[k,y,x]
         return correlate(windows, self.W, N)            # (100)  ∂L/∂X[c,h,w] = Σ W[c,k,i,j] ∂L/∂Z[k,y,x]
 
 class Flatten(Layer):
@@ -579,14 +577,14 @@ def main(argv=None):
     runs = {}
     for k in args.latent:
         net, loss, optimizer = build(data, args, rng, k)
-        print(f"autoencoder.py learns {data.name} by {k} codes: {n:,} examples to train, {len(X_test):,} to "
-              f"test, {net.theta.size:,} parameters", flush=True)
         if args.load:
             datasets.read_weights(args.load, net.weights)
-        datasets.summary(net, data.X_train[:1])
+        datasets.summary(f"autoencoder.py learns {data.name} by {k} codes", data, net)
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
+        history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test error {:.4f}")
         seen, made, codes, error = evaluate(net, data.X_test, args.noise, args.mask)
         projected = project(seen.reshape(-1, D), *pca(X, k))
+        error_pca = float(np.mean((projected - X_test) ** 2))
         print(f"test error {error:.4f} per pixel (PCA: {error_pca:.4f}) after {seconds:.0f} s", flush=True)
         runs[k] = dict(net=net, history=history, seen=seen, made=made, projected=projected, codes=codes,
                        test=error, PCA=error_pca, seconds=seconds)
@@ -600,7 +598,7 @@ def main(argv=None):
             print(f"{k:5}   {run['test']:10.4f}   {run['PCA']:6.4f}")
     sizes = ([n] if args.classify else []) + ([min(args.labels, n)] if args.labels else [])
     if sizes:
-        print("softmax regression, test accuracy\nlabels   codes    pixels   reconstructions     codes")
+        print("softmax regression, test accuracy\nlabels   codes    pixels   reconstructions   by codes")
     try:
         for k, labels in product(runs, sizes):
             scores = runs[k][labels] = usefulness(runs[k]["net"], data, labels, rng)

@@ -49,22 +49,20 @@ class Layer:
     only_training = False   # True: stands aside when the net predicts, as Dropout does
 
 def unroll(X, kernel, s, p):
-    """What kernels see of X (C, H, W, N) for each row of their places: windows (H', kH C kW, W' N)."""
+    """For each row h of places, what kernels meet there: windows (H', kH C kW, W' N) of X (C, H, W, N)."""
     (C, H, W, N), (kH, kW) = X.shape, kernel
     OH, OW = places(H, kH, s, p), places(W, kW, s, p)
     padded = np.zeros((H + 2 * p, C, W + 2 * p, N), X.dtype)
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
-    meets = np.arange(kW)[:, None] + s * np.arange(OW)  # columns that column j of a kernel meets: (kW, W')
-    lines = padded.take(meets, axis=2).reshape(H + 2 * p, C * kW, OW * N)
-    windows = sliding_window_view(lines, kH, axis=0)[::s].transpose(0, 3, 1, 2)
-    return windows.reshape(OH, kH * C * kW, OW * N)     # they overlap: nothing more is copied
+    columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # those that column j of a kernel meets
+    lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
+    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)     # not copied
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
     kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), as in the windows: i, c, j
-    Z = np.empty((len(W), len(windows), windows.shape[2]), windows.dtype)
-    np.matmul(kernels, windows, out=Z.swapaxes(0, 1))   # one product for each row of Z
-    return Z.reshape(*Z.shape[:2], -1, N)
+    Z = (kernels @ windows).swapaxes(0, 1)              # one product for each row of Z
+    return Z.reshape(len(W), len(windows), -1, N)
 
 def correlate_gradient(windows, dZ, dW):
     """Fill dW (K, C, kH, kW), given ∂L/∂Z of Z = correlate(windows, W, N)."""
@@ -73,18 +71,19 @@ def correlate_gradient(windows, dZ, dW):
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
-    """The way back: each Z[k,h,w] lays its kernel, so many times, on its place of X (C, *size, N)."""
-    (K, C, kH, kW), (K, OH, OW, N), (H, width) = W.shape, Z.shape, size
+    """The way back: each Z[k,h,w] adds its kernel, times Z[k,h,w], to its place of X (C, *size, N)."""
+    (K, C, kH, kW), (K, OH, OW, N), (height, width) = W.shape, Z.shape, size
     parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
-    X = np.zeros((C, H + 2 * p, width + 2 * p, N), Z.dtype)
+    X = np.zeros((C, height + 2 * p, width + 2 * p, N), Z.dtype)
     for i, j in np.ndindex(kH, kW):
         X[:, i:i + s * OH:s, j:j + s * OW:s] += parts[i, j]
-    return X[:, p:p + H, p:p + width]
+    return X[:, p:p + height, p:p + width]
 
 class Conv2d(Layer):
     """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), p zeros
     around it: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW), b (K, 1).
-    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p."""
+    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p, and Σ
+    runs over all that the left side lacks."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -102,16 +101,15 @@ class Conv2d(Layer):
         return Z
 
     def backward(self, dZ):
-        correlate_gradient(self.windows, dZ, self.dW)   # (49)  ∂L/∂W[k,c,i,j] = Σₙₕw ∂L/∂Z[k,h,w] X[c,y,x]
-        ones = np.ones(dZ[0].size, dZ.dtype)            # a product sums faster than sum()
-        self.db[:, 0] = dZ.reshape(len(dZ), -1) @ ones  # (50)  ∂L/∂bₖ = Σₙₕw ∂L/∂Z[k,h,w]
+        correlate_gradient(self.windows, dZ, self.dW)   # (49)  ∂L/∂W[k,c,i,j] = Σ ∂L/∂Z[k,h,w] X[c,y,x]
+        self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
         if self.needs_dX:                               # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
             return spread(dZ, self.W, self.stride, self.padding, self.size)
 
 class MaxPool2d(Layer):
     """The largest number in each window of each channel: X (C, H, W, N) to A (C, H', W', N). Windows have
     side `kernel` or (kH, kW), and begin `stride` apart: side by side, if it is not given. In the margin,
-    place (i, j) of the window for A[c,h,w] is y = s h + i, x = s w + j."""
+    place (i, j) of the window for A[c,h,w] is y = sH h + i, x = sW w + j."""
     def __init__(self, kernel, stride=None):
         given = kernel, kernel if stride is None else stride        # one number counts for both sides
         self.kernel, self.stride = (np.broadcast_to(sides, 2).tolist() for sides in given)
@@ -131,14 +129,10 @@ class MaxPool2d(Layer):
 
     def backward(self, dA):
         dX, taken = np.zeros_like(self.X), np.zeros(dA.shape, bool)
-        overlap = any(k > s for k, s in zip(self.kernel, self.stride))
         for seen, dseen in zip(self.by_place(self.X), self.by_place(dX)):
             first = (seen == self.A) & ~taken           # of equals, the first in its window is the maximum
             taken |= first
-            if overlap:
-                dseen += dA * first                     # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
-            else:
-                np.multiply(dA, first, out=dseen)       # the same, with nothing to add to
+            dseen += dA * first                         # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
         return dX
 
 class Flatten(Layer):
@@ -264,7 +258,7 @@ OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 def build(data, args, rng):
     """The net for pictures (n, 1, H, W), its loss and its optimizer, as the options want them."""
     layers, C, X = [], 1, np.zeros((*data.X_train.shape[1:], 1), np.float32)
-    for K in args.channels:                             # ReLU after pooling: the same, for less work
+    for K in args.channels:                             # ReLU after max pooling: the same, for less work
         layers += [Conv2d(C, K, args.kernel_size, rng), MaxPool2d(2), ReLU()]
         C = K
     layers += [Flatten()]
@@ -299,9 +293,9 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
             L = finite(loss.forward(Z, y), step, lr)
             net.backward(loss.backward())
             optimizer.step()
-            sums += np.array([L, accuracy(Z, y)]) * len(y) / len(data.X_train)
+            sums += np.array([L, accuracy(Z, y)]) * len(y)
         Z, y = predict(net, data.X_test), data.y_test
-        yield *sums, finite(loss.forward(Z, y), step, lr), accuracy(Z, y)
+        yield *sums / len(data.X_train), finite(loss.forward(Z, y), step, lr), accuracy(Z, y)
     optimizer.lr = lr                                   # for another call
 
 
@@ -318,8 +312,8 @@ def plot(net, data, history, path, show):
     example = P[y, np.arange(len(y))].argsort()[len(y) // 40]       # harder than most, yet not hopeless
     X, maps = batch_last(data.X_test[[example]]), []
     for layer in net.layers:
-        X = X if layer.only_training else layer.forward(X)
-        if X.ndim == 4 and isinstance(layer, (Conv2d, ReLU)):
+        X = layer.forward(X)
+        if X.ndim == 4 and not isinstance(layer, MaxPool2d):
             what = "what fits where" if isinstance(layer, Conv2d) else "the best of each 2 x 2"
             maps.append((X[..., 0], f"{what}\n{' x '.join(map(str, X.shape[:3]))}"))
     steps = "0123456789abcdefghijk"[:len(maps) + 2]     # the panels of one picture's way through the net
@@ -345,10 +339,10 @@ def plot(net, data, history, path, show):
 
 # --- The user's own pictures ----------------------------------------------------------------------------
 
-def prepare(file, H, W, turned=False):
-    """A picture file as the data are, (H, W) uint8: scaled, and `turned` into its negative; or if they are of
-    28 x 28 pixels, as MNIST made its digits: light ink on black, 20 pixels at its longest, its centre of
-    mass in the middle. UserError if it is blank or no picture."""
+def prepare(file, H, W, turned=False, longest=20):
+    """A picture file as the data are, (H, W) uint8. If they are of 28 x 28 pixels, as MNIST made its digits:
+    light ink on black, `longest` pixels at its longest, its centre of mass in the middle. Else: scaled, and
+    `turned` into its negative. UserError if it is blank or no picture."""
     from PIL import Image
     paper = datasets.read_picture(file)
     if (H, W) != (28, 28):
@@ -363,19 +357,19 @@ def prepare(file, H, W, turned=False):
         error = np.abs(grey - light)[edge]              # goes a plane, and the most distant are not paper
         near = error <= np.quantile(error, 0.75)
         light = terms @ np.linalg.lstsq(terms[edge][near], grey[edge][near], rcond=None)[0]
-    ink = grey - light
+    ink = grey - light                                  # few pixels, far from 0: the cube has their sign
     ink = np.maximum(ink * np.sign(np.sum(ink ** 3)), 0)            # dark on light, or light on dark
     if ink.max() < 32:
         raise UserError(f"{file} is blank: its greys reach from {grey.min():.0f} to {grey.max():.0f}")
     ink[ink < 0.4 * ink.max()] = 0                      # shadows, and the grain of the paper
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-    h, w = (max(1, round(20 / max(ink.shape) * side)) for side in ink.shape)
+    h, w = (max(1, round(longest / max(ink.shape) * side)) for side in ink.shape)
     ink = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR))
     picture = np.zeros((H, W), np.uint8)
-    y, x = (np.arange(side) @ mass / mass.sum()         # (56)  ȳ = Σ y ink / Σ ink
-            for side, mass in ((h, ink.sum(axis=1)), (w, ink.sum(axis=0))))
-    top, left = min(max(round(14 - y), 0), 28 - h), min(max(round(14 - x), 0), 28 - w)
+    y = np.arange(h) @ ink.sum(axis=1) / ink.sum()      # (56)  ȳ = Σ y ink / Σ ink
+    x = np.arange(w) @ ink.sum(axis=0) / ink.sum()
+    top, left = np.clip(round(14 - y), 0, 28 - h), np.clip(round(14 - x), 0, 28 - w)
     picture[top:top + h, left:left + w] = 255 * ink / ink.max()
     return picture
 
@@ -403,7 +397,7 @@ def parse_args(argv=None):
     option, number = parser.add_argument, datasets.number
     option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
            help="patterns that each convolution looks for: more see more, and cost more")
-    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of their kernels")
+    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of all their kernels")
     option("--hidden", type=number(int, 1), nargs="*", default=[64], metavar="UNITS",
            help="width of each dense layer before the last")
     option("--predict", nargs="+", metavar="PICTURE", help="say what these show; after --load, only that")
@@ -416,7 +410,7 @@ def main(argv=None):
     only_predict = args.predict and args.load and args.epochs is None
     if only_predict and args.dataset in (None, "mnist", "digits"):      # no need to wait for the data
         none = np.zeros((0, 28, 28), np.uint8)
-        data = datasets.Data("digits", none, none[:, 0, 0], none, none[:, 0, 0], tuple("0123456789"))
+        data = datasets.Data("digits", none, (), none, (), tuple("0123456789"))
     else:
         data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
     data = datasets.as_pictures(data, "cnn.py")
@@ -425,12 +419,11 @@ def main(argv=None):
     if args.load:
         datasets.read_weights(args.load, net.weights)
     shape = data.X_train.shape[2:]
-    pictures = [prepare(file, *shape, data.turned) for file in args.predict or []]
+    longest = 20 if data.name in ("mnist", "digits") else 28        # other pictures fill their frame
+    pictures = [prepare(file, *shape, data.turned, longest) for file in args.predict or []]
     out = {"net": net}
     if not only_predict:
-        print(f"cnn.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to "
-              f"test, {net.theta.size:,} parameters", flush=True)
-        datasets.summary(net, data.X_train[:1], {"multiply-adds": multiply_adds})
+        datasets.summary(f"cnn.py learns {data.name}", data, net, {"multiply-adds": multiply_adds})
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
         history, _, seconds = watch(training, args.epochs, SCORES)
         Z, y = predict(net, data.X_test), data.y_test

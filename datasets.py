@@ -521,12 +521,14 @@ def fill_in(args, usual, examples=0):
     if examples and not given:
         args.epochs = max(args.epochs, math.ceil(600 / math.ceil(examples / args.batch_size)))
 
-def summary(net, X, more={}):
-    """Print the table of layers for examples X (n, ...). `more` has columns by name: what to count of a layer
-    that makes Z (..., n)."""
+def summary(what, data, net, more={}):
+    """Print what learns from how many examples, and the table of the net's layers. `more` has columns by
+    name: what to count of a layer that makes Z (..., n)."""
+    print(f"{what}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test, "
+          f"{net.theta.size:,} parameters")
     columns = {"parameters": lambda layer, Z: sum(getattr(layer, name).size for name in layer.params), **more}
     print("layer         output per example", *columns, sep="   ")
-    X, sums, numbers = batch_last(X), 0, "".join(f"   {{:{len(name)},}}" for name in columns)
+    X, sums, numbers = batch_last(data.X_train[:1]), 0, "".join(f"   {{:{len(name)},}}" for name in columns)
     for layer in net.layers:
         X = layer.forward(X)
         counts = np.array([count(layer, X) for count in columns.values()])

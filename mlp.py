@@ -249,14 +249,15 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
             L = finite(loss.forward(Z, y), step, lr)
             net.backward(loss.backward())
             optimizer.step()
-            sums += np.array([L, score(Z, y)]) * y.shape[-1] / len(data.X_train)
+            sums += np.array([L, score(Z, y)]) * y.shape[-1]
         Z, y = predict(net, data.X_test), batch_last(data.y_test)
-        yield *sums, finite(loss.forward(Z, y), step, lr), score(Z, y)
+        yield *sums / len(data.X_train), finite(loss.forward(Z, y), step, lr), score(Z, y)
     optimizer.lr = lr                                   # for another call
 
 def search(data, args, rng):
     """Random search (Bergstra & Bengio 2012): args get the best of some random settings on held-out data."""
-    print("trial  optimizer        lr  activation  hidden           validation loss")
+    print(f"mlp.py tries settings for {data.name}, {args.epochs} epochs each\n"
+          "trial  optimizer        lr  activation  hidden           validation loss", flush=True)
     tried, interrupted = [], False
     for trial in range(1, args.search + 1):
         args.optimizer = str(rng.choice(list(OPTIMIZERS)))
@@ -360,9 +361,6 @@ def main(argv=None):
     images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
     datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
     net, loss, optimizer = build(data, args, rng)
-    parameters = "" if args.search else f", {net.theta.size:,} parameters"
-    print(f"mlp.py learns {data.name}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test"
-          f"{parameters}", flush=True)
     watched, part = data, "test"
     if args.search:                                     # the test data wait for the end
         watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
@@ -370,7 +368,7 @@ def main(argv=None):
         net, loss, optimizer = build(data, args, rng)
     if args.load:
         datasets.read_weights(args.load, net.weights)
-    datasets.summary(net, data.X_train[:1])
+    datasets.summary(f"mlp.py learns {data.name}", data, net)
 
     training = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
     words = SCORES if data.classes else SCORES.replace("accuracy {:.2%}", "RMSE {:.4f}")
