@@ -91,7 +91,7 @@ def places(side, kernel, stride, padding=0):
 def unroll(X, kernel, s, p):
     """For each row h of places, what kernels meet there: windows (H', kH C kW, W' N) of X (C, H, W, N)."""
     (C, H, W, N), (kH, kW) = X.shape, kernel
-    OH, OW = places(H, kH, s, p), places(W, kW, s, p)
+    _, OW = places(H, kH, s, p), places(W, kW, s, p)    # UserError if the kernel fits nowhere
     padded = np.zeros((H + 2 * p, C, W + 2 * p, N), X.dtype)
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
     columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # those that column j of a kernel meets
@@ -104,7 +104,7 @@ def correlate(windows, W, N):
     Z = (kernels @ windows).swapaxes(0, 1)              # one product for each row of Z
     return Z.reshape(len(W), len(windows), -1, N)
 
-def correlate_gradient(windows, dZ, dW):
+def kernel_gradient(windows, dZ, dW):
     """Fill dW (K, C, kH, kW), given ∂L/∂Z of Z = correlate(windows, W, N)."""
     K, C, kH, kW = dW.shape
     products = np.matmul(windows, dZ.reshape(K, len(windows), -1).transpose(1, 2, 0))
@@ -141,7 +141,7 @@ class Conv2d(Layer):
         return Z
 
     def backward(self, dZ):
-        correlate_gradient(self.windows, dZ, self.dW)   # (49)  ∂L/∂W[k,c,i,j] = Σ ∂L/∂Z[k,h,w] X[c,y,x]
+        kernel_gradient(self.windows, dZ, self.dW)      # (49)  ∂L/∂W[k,c,i,j] = Σ ∂L/∂Z[k,h,w] X[c,y,x]
         self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
         if self.needs_dX:                               # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
             return spread(dZ, self.W, self.stride, self.padding, self.size)
@@ -163,7 +163,7 @@ class ConvTranspose2d(Conv2d):
     def backward(self, dZ):
         # Now dZ is the image, and X stands where a convolution has the gradient of its output.
         windows, N = unroll(dZ, self.kernel, self.stride, self.padding), dZ.shape[-1]
-        correlate_gradient(windows, self.X, self.dW)    # (98)  ∂L/∂W[c,k,i,j] = Σ X[c,h,w] ∂L/∂Z[k,y,x]
+        kernel_gradient(windows, self.X, self.dW)       # (98)  ∂L/∂W[c,k,i,j] = Σ X[c,h,w] ∂L/∂Z[k,y,x]
         self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (99)  ∂L/∂bₖ = Σ ∂L/∂Z[k,y,x]
         return correlate(windows, self.W, N)            # (100)  ∂L/∂X[c,h,w] = Σ W[c,k,i,j] ∂L/∂Z[k,y,x]
 

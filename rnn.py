@@ -60,19 +60,19 @@ class Cell(Layer):
     """A layer with a state. forward(X, state) takes a sequence X (T, D, N) and the state before it, a tuple
     of arrays (H, N), or 0; it returns h of all steps (T, H, N) and the state after them. backward(dH), given
     ∂L/∂h of all steps from above, adds to it what comes back from later steps, and returns ∂L/∂X, ∂L/∂state.
-    Each kind of cell has G gates and two methods. `step` makes h of A and U (G, H, N); it may turn A into the
-    gates, in place, and leave more in `kept`. `step_back` gets these and ∂L/∂h, fills dA and, unless
+    Each kind of cell has G gates and two methods. `step` makes h from A and U (G, H, N); it may turn A into
+    the gates, in place, and leave more in `kept`. `step_back` gets these and ∂L/∂h, fills dA and, unless
     `only_sum`, dU; and returns what reaches the h before by other ways than U."""
     params = {"W_ih": "weight_ih_l0", "W_hh": "weight_hh_l0",           # (GH, D), (GH, H)
               "b_ih": "bias_ih_l0", "b_hh": "bias_hh_l0"}               # (GH, 1), (GH, 1)
-    states = 1                                          # arrays in the state
+    states, keep = 1, []                                # arrays in the state; which gates keep it, if open
     only_sum = True                                     # a step uses A and U only as A + U: then dU is dA
 
     def __init__(self, D, H, rng):
         self.size = H
         for name, columns in zip(self.params, (D, H, 1, 1)):
-            W = rng.uniform(-1, 1, (self.G * H, columns)) / math.sqrt(H)
-            setattr(self, name, W.astype(np.float32))   # (57)  W, b ~ U(−1, 1) / √H
+            W = rng.uniform(-1, 1, (self.G * H, columns)) / math.sqrt(H)  # (57)  W, b ~ U(−1, 1) / √H
+            setattr(self, name, W.astype(np.float32))
 
     def forward(self, X, state):
         (T, _, N), self.X = X.shape, X
@@ -121,7 +121,7 @@ class RNN(Cell):
 
 class LSTM(Cell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates (Gers et al. 2000)."""
-    G, states = 4, 2
+    G, states, keep = 4, 2, [1]
 
     def step(self, t, A, U):
         A += U                                          # becomes the gates, in place
@@ -144,7 +144,7 @@ class LSTM(Cell):
 
 class GRU(Cell):
     """Gated recurrent unit (Cho et al. 2014), the reset gate applied after the product, as in PyTorch."""
-    G, only_sum = 3, False
+    G, only_sum, keep = 3, False, [1]
 
     def step(self, t, A, U):
         (r, z, n), self.kept[t] = A, U[2]               # A becomes the gates, in place
@@ -194,14 +194,15 @@ class Recurrent:
 
     def forward(self, X, state=0, last=0):
         """Outputs Z (K, TN) of all T steps, or of the `last` few, side by side; and the state after them."""
-        H, state = self.cell.forward(X, state)
-        return self.output.forward(flat(H[-last:])), state      # H[-0:] is all of H
+        self.H, state = self.cell.forward(X, state)
+        return self.output.forward(flat(self.H[-last:])), state         # H[-0:] is all of H
 
     def backward(self, dZ):
         """∂L/∂X and ∂L/∂state, from ∂L/∂Z of the last forward. Leaves ∂L/∂h of all steps in dH."""
-        T, H, N = self.cell.kept.shape
-        self.dH = np.zeros((T, H, N), dZ.dtype)
-        self.dH[-(dZ.shape[1] // N):] = self.output.backward(dZ).reshape(H, -1, N).swapaxes(0, 1)
+        _, units, N = self.H.shape
+        above = self.output.backward(dZ).reshape(units, -1, N).swapaxes(0, 1)       # undoes flat
+        self.dH = np.zeros_like(self.H)
+        self.dH[-len(above):] = above
         return self.cell.backward(self.dH)
 
 
@@ -270,14 +271,19 @@ class Adam(Optimizer):
         theta -= lr * m / (np.sqrt(s) + eps)            # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 def clip(gradient, limit):
-    """Shorten the gradient of all parameters to the norm `limit` if it is longer (Pascanu et al. 2013)."""
+    """Shorten the gradient of all parameters to the norm `limit` if it is longer (Pascanu et al. 2013).
+    Returns its norm before that."""
     norm = math.sqrt(gradient @ gradient)               # (87)  |g| = √ Σ g²
     if norm > limit:
         gradient *= limit / norm                        # (88)  g ← g · limit / |g|
     return norm
 
 
-# --- Tasks: windows() yields inputs X (T, D, N), targets Y (..., T'N) of the last T' steps, and T' (0: T) ---
+# --- Tasks ----------------------------------------------------------------------------------------------
+
+# A task has D inputs, K outputs, a Loss, words to print, and windows(training): inputs X (T, D, N), targets Y
+# (..., T'N) of the last T' steps, and T' (0: T); in training `steps` times, as (46) counts on. `carry`: a
+# window goes on where the one before ended.
 
 class Text:
     """Guess the next character from all before it; the last tenth of the text is held out. N readers start at
@@ -317,7 +323,7 @@ class Text:
         return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {np.exp(L):.1f})"
 
 class Adding:
-    """Add up two of T numbers: those that a second input marks, one in either half (after Hochreiter &
+    """Add up two of T numbers in [0, 1]: a second input marks them, one in either half (after Hochreiter &
     Schmidhuber 1997). Without memory one can hardly do better than answer 1, always: the variance of the sum,
     1/6, is then the error."""
     carry, Loss, D, K, name, steps = False, MSELoss, 2, 1, "adding", 100
@@ -355,14 +361,14 @@ class Series:
         self.unbend, self.level = (np.exp, np.log(self.values)) if positive else (np.asarray, self.values)
         growth = self.level[season:] - self.level[:-season]  # (89)  gₜ = ln yₜ − ln yₜ₋ₛ
         change = np.diff(growth)                        # (90)  xₜ = gₜ − gₜ₋₁
-        self.held_out = len(values) - self.cut
-        self.amount = f"{self.cut:,} values to train, {self.held_out:,} to test, seasons of {season}"
-        self.scale = change[:-self.held_out].std() or 1.0
+        self.n_test = len(values) - self.cut
+        self.amount = f"{self.cut:,} values to train, {self.n_test:,} to test, seasons of {season}"
+        self.scale = change[:-self.n_test].std() or 1.0
         self.X = (np.stack([change, -change], axis=-1)[:, None] / self.scale).astype(np.float32)
 
     def windows(self, training):
-        X = self.X[:-self.held_out] if training else self.X
-        last = 0 if training else self.held_out
+        X = self.X[:-self.n_test] if training else self.X
+        last = 0 if training else self.n_test
         yield X[:-1], flat(X[1:][-last:]), last
 
     def forecasts(self, net):
@@ -374,16 +380,16 @@ class Series:
 
         s, cut, level = self.season, self.cut, self.level
         rule = level[cut - s:-s] + level[cut - 1:-1] - level[cut - s - 1:-s - 1]
-        years, month = np.divmod(np.arange(self.held_out), s)           # the rule, running free:
+        years, month = np.divmod(np.arange(self.n_test), s)           # the rule, running free:
         constant = level[cut - s + month] + (1 + years) * (level[cut - 1] - level[cut - 1 - s])
-        changes = odd(net.forward(self.X[:-1], last=self.held_out)[0])
-        own, (Z, state) = list(level[:cut]), net.forward(self.X[:-self.held_out], last=1)
-        for _ in range(self.held_out):
+        changes = odd(net.forward(self.X[:-1], last=self.n_test)[0])
+        own, (Z, state) = list(level[:cut]), net.forward(self.X[:-self.n_test], last=1)
+        for _ in range(self.n_test):
             z = float(odd(Z)[0])
             own.append(own[-s] + own[-1] - own[-s - 1] + self.scale * z)  # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
             Z, state = net.forward(np.array([[[z, -z]]], np.float32), state)
         levels = {"truth": level[cut:], "last value": level[cut - 1:-1],
-                  "last year's value": level[cut - s:-s], "last year times growth": rule,
+                  "last season's value": level[cut - s:-s], "last season times growth": rule,
                   "constant growth": constant, "net, free run": np.array(own[cut:]),
                   "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
@@ -398,8 +404,8 @@ def build(cell, task, args):
     """The net for the task, the same at every call."""
     rng = np.random.default_rng(args.seed)
     net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
-    if isinstance(task, Adding):                        # all is memory: the gate that keeps (f, z) is open
-        net.cell.b_ih[args.hidden:2 * args.hidden] = 1  # (Gers et al. 2000): block 1, which the RNN has not
+    if isinstance(task, Adding):                        # all is memory: open f or z (Gers et al. 2000)
+        net.cell.b_ih.reshape(net.cell.G, -1)[net.cell.keep] = 1
     return net
 
 def evaluate(net, loss, task):
@@ -461,15 +467,17 @@ def telling(net, task):
         known.append((a.isupper(), column, letter, a in "aeiouAEIOU", a in " \n", a in ".,:;!?"))
     x, y = ((a - a.mean(axis=0)) / (a.std(axis=0) + 1e-9) for a in (np.array(known, float), h))
     r = x.T @ y / len(text)
-    names, units = "capital,place in line,place in word,vowel,space,punctuation", np.abs(r).argmax(axis=1)
-    labels = [f"{name} ({r[k, units[k]]:+.2f})" for k, name in enumerate(names.split(","))]
+    units = np.abs(r).argmax(axis=1)
+    names = "capital", "place in line", "place in word", "vowel", "space", "punctuation"
+    labels = [f"{name} ({r[k, units[k]]:+.2f})" for k, name in enumerate(names)]
     return labels, h[-90:, units].T, text[-90:]
 
 def plot(runs, fresh, net, task, path, show):
     """The curves; how far the gradient reaches back; what some units follow, or the forecasts."""
     wide = isinstance(task, (Text, Series))
     fig, ax = datasets.figure("CG;BB" if wide else "CG", 13, 8 if wide else 4.5)
-    for color, cell in zip(datasets.COLORS, fresh):
+    for k, cell in enumerate(fresh):
+        color = f"C{k}"
         ax["G"].semilogy(reach(fresh[cell], task), ":", color=color, label=f"{cell.upper()}, before training")
         if cell in runs:
             ax["G"].semilogy(reach(runs[cell]["net"], task), color=color, label=f"{cell.upper()}, trained")
@@ -480,7 +488,7 @@ def plot(runs, fresh, net, task, path, show):
     ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
     ax["G"].set(title="how far back the gradient reaches", xlabel="steps back", ylabel="|dL/dh|, now = 1",
                 xlim=(0, min(100, len(ax["G"].lines[0].get_xdata()) - 1)), ylim=(1e-8, 10))
-    ax["C"].locator_params(axis="x", integer=True, min_n_ticks=min(2, len(L) or 1))
+    ax["C"].locator_params(axis="x", integer=True, min_n_ticks=1)
     ax["C"].legend()
     ax["G"].legend(fontsize=8)
     if isinstance(task, Text):
@@ -527,7 +535,8 @@ def report(forecasts):
     rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
     for name, value in rmse.items():
         print(f"    {name:24} RMSE {value:.4g}")
-    for how, name in ("one step ahead", "net, one step"), ("running free", "net, free run"):
+    free = "running free (where of the rules only constant growth sees as little)"
+    for how, name in ("one step ahead", "net, one step"), (free, "net, free run"):
         better = ", ".join(rule for rule in rmse if "net" not in rule and rmse[rule] <= rmse[name])
         print(f"{how} the net {'does not beat ' + better if better else 'beats every simple rule'}")
     return rmse

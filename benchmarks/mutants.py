@@ -36,7 +36,7 @@ Mutant = namedtuple("Mutant", "script line old new text")       # text: the whol
 OTHERS = {"multiply_adds", "prepare"}
 
 # Broken, though their equations stand where they are called.
-HELPERS = {"unroll", "correlate", "correlate_gradient", "spread", "flat", "sigmoid_in_place"}
+HELPERS = {"unroll", "correlate", "kernel_gradient", "spread", "flat", "sigmoid_in_place"}
 
 # What changes no result: the reason, then pieces of the line, and what stands there instead.
 EQUIVALENT = {
