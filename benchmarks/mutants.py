@@ -41,36 +41,34 @@ HELPERS = {"unroll", "correlate", "kernel_gradient", "spread", "flat", "sigmoid_
 # What changes no result: the reason, then pieces of the line, and what stands there instead.
 EQUIVALENT = {
     "any negative size means the rest": [
-        ("dZ.reshape(len(dZ), -1) @ ones", "1", "(2)"), ("return X.reshape(-1, X.shape[-1])", "1", "(2)"),
+        ("np.stack(columns, axis=2)", "1", "(2)"), ("return X.reshape(-1, X.shape[-1])", "1", "(2)"),
         ("dA.reshape(*self.shape, -1)", "1", "(2)"),
         ("dU[t].reshape(-1, N)", "1", "(2)"), ("a.reshape(T, -1, N)", "1", "(2)"),
-        (".reshape(H, -1, N)", "1", "(2)"), ("reshape(X.shape[1], -1)", "1", "(2)"),
-        ("W.swapaxes(1, 2).reshape(len(W), -1)", "1", "(2)"), ("Z.reshape(*Z.shape[:2], -1, N)", "1", "(2)"),
+        (".reshape(units, -1, N)", "1", "(2)"), ("reshape(X.shape[1], -1)", "1", "(2)"),
+        ("W.swapaxes(1, 2).reshape(len(W), -1)", "1", "(2)"), ("len(windows), -1, N)", "1", "(2)"),
         ("dZ.reshape(K, len(windows), -1)", "1", "(2)"), ("reshape(-1, K) @ Z.reshape(K, -1)", "1", "(2)")],
     "more room than needed: the rest is never read": [
-        ("padded = np.zeros", "2", "(3)"), ("X = np.zeros((C, H + 2 * p", "2", "(3)")],
-    "all dZ[k] have the same size": [("ones = np.ones(dZ[0].size", "0", "(1)")],
+        ("padded = np.zeros", "2", "(3)"), ("X = np.zeros((C, height + 2", "2", "(3)")],
     "noise is as likely below 0 as above": [("X = X + np.float32(noise)", "X + np.float32", "(X - np.float32")],
     "both ways find the same directions, whatever the scale": [
         ("if len(X) < X.shape[1]:", "len(X) <", "(len(X) >"), ("eigh(X.T @ X / len(X))", "X.T @ X /", "(X.T @ X")],
     "what is added to a row of distances, or to all points, cancels": [
-        ("X.astype(np.float64) - X.mean", "X", "(X"), ("squares[:, None] + squares - 2", "squares[", "(squares)")],
+        ("X.astype(np.float64) - X.mean", "X", "(X")],
+    "a factor of all w cancels": [("W = 1 / (1 + distances(Y, Y))", "1", "(2)")],
     "a guard against a division by zero, or a range wide enough": [
         ("d /= d.mean", "d.mean", "(d.mean(axis=1, keepdims=True) - 1e-300"), ("d /= d.mean", "1e-300", "(1.1"),
         ("np.full((len(d), 1), 1e-12)", "1e", "(1"), ("for _ in range(45):", "45", "(46)"),
-        ("np.maximum(P, 1e-30)", "1e-30", "(1.1"), ("1e-4 / (Y[0].std() + 1e-30)", "1e-30", "(1.1"),
-        ("1e-4 / (Y[0].std() + 1e-30)", "Y[0].std() +", "(Y[0].std()")],
+        ("np.maximum(", "1e-30", "(1.1"), ("1e-4 / (Y[:, 0].std()", "1e-30", "(1.1"),
+        ("1e-4 / (Y[:, 0].std()", "Y[:, 0].std() +", "(Y[:, 0].std()")],
     "only the sign counts": [("gains = np.where(m * dY > 0", "m * dY", "(m / dY)")],
-    "0 with ten per cent more": [("Z, L = Y.shape[1]", "0.0", "(0.0)")],
     "it only has to come now and then, and to be small": [
         ("if self.t % 50 == 0:", "0", "(1)"), ("if self.t % 50 == 0:", "50", "(51)"),
         ("if self.t % 50 == 0:", "self.t % 50 ==", "(self.t % 50 !="),
-        ("g += 1e-18", "g +=", "g -="), ("g += 1e-18", "1e-18", "(1.1")],
+        ("g += 1e-16", "g +=", "g -="), ("g += 1e-16", "1e-16", "(1.1")],
     "the size of the pieces": [
         ("1 + a.size // 50_000", "1 + a", "(1)"), ("1 + a.size // 50_000", "1", "(2)"),
         ("1 + a.size // 50_000", "a.size //", "(a.size)"), ("1 + a.size // 50_000", "50_000", "(50001)"),
-        ("1 + n * n // 100_000", "1 + n", "(1)"), ("1 + n * n // 100_000", "1", "(2)"),
-        ("1 + n * n // 100_000", "n * n", "(n"), ("1 + n * n // 100_000", "100_000", "(100001)")]}
+        ("1 + 100_000 // n", "1 +", "(1"), ("1 + 100_000 // n", "1", "(2)"), ("1 + 100_000 // n", "100_000", "")]}
 
 def equivalent(mutant):
     line = source(mutant.script).splitlines()[mutant.line - 1]
