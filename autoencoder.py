@@ -4,7 +4,8 @@ An encoder turns a picture into a handful of codes, a decoder turns codes into a
 together to give back what went in. Nobody says what the codes should mean. But few numbers must do for all
 pictures, so they come to hold what tells one from another: slant, width, which digit. With --conv, strided
 convolutions go down and their transposes come up: the forward of the one is the backward of the other. The
-math stands in the right margin; the README derives it under the same numbers.
+math stands in the right margin; the README derives it under the same numbers. What is named as in another
+script is the same as there, though here not all of it may be used.
 
     python autoencoder.py                              the digits of MNIST in 32 numbers
     python autoencoder.py --latent 2                   in two: the plane of all digits
@@ -38,7 +39,7 @@ from datasets import UserError, finite, minibatches, one_vector, predict, watch
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
-    out has the dtype of what comes in: float32 to train, float64 to check gradients."""
+    out has the dtype of X, W and b: float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -150,7 +151,7 @@ class ConvTranspose2d(Conv2d):
     """Conv2d(K, C, ...) turned round: X (C, H', W', N) to Z (K, H, W, N) by W (C, K, kH, kW), b (K, 1). Each
     X[c,h,w] adds the kernel W[c], times X[c,h,w], to its place: to y = s h + i − p, x = s w + j − p."""
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
-        super().__init__(K, C, kernel, rng, stride, padding)
+        super().__init__(K, C, kernel, rng, stride, padding)            # Var W = 2 / (K kH kW)
         self.W *= stride * math.sqrt(K / C)             # (95)  Var W = 2 s² / (C kH kW)
         self.b = np.zeros((K, 1), np.float32)
 
@@ -204,7 +205,8 @@ class Sequential:
         return dX
 
 class Autoencoder(Sequential):
-    """Layers that encode, then layers that decode. `encoder` and `decoder` are nets of the same layers."""
+    """Layers that encode, then layers that decode. `encoder` and `decoder` are nets of the same layers; their
+    theta and weights are still those of the whole."""
     def __init__(self, encoder, decoder):
         super().__init__(*encoder, *decoder)
         self.encoder, self.decoder = copy(self), copy(self)
@@ -359,7 +361,7 @@ def pca(X, k):
     if len(X) < X.shape[1]:                             # few large pictures
         return mean, np.linalg.svd(X, full_matrices=False)[2][:k]
     V = np.linalg.eigh(X.T @ X / len(X))[1]             # (103)  C = 1/n Σ (x − x̄)(x − x̄)ᵀ,  C vᵢ = λᵢ vᵢ
-    return mean, V[:, :-k - 1:-1].T                     # the largest λᵢ first
+    return mean, V[:, ::-1].T[:k]                       # the largest λᵢ first
 
 def project(X, mean, V):
     """What is left of X (n, D) after PCA."""
@@ -398,8 +400,8 @@ def check_perplexity(perplexity, n):
         raise UserError(f"perplexity {perplexity:g} does not fit {n} points: 1 <= perplexity < {n - 1} would")
 
 def neighbours(d, perplexity):
-    """How likely a point takes each other point for its neighbour: rows of squared distances d (k, n - 1) to
-    rows p. Bisection finds the β of each row that makes it as undecided as among `perplexity` equals."""
+    """How likely a point takes each other point for its neighbour, p (n, n - 1), from squared distances d
+    (n, n - 1). Bisection finds the β of each row that makes it as undecided as among `perplexity` equals."""
     d = d - d.min(axis=1, keepdims=True)                # cancels in (105): a far point gets no row of zeros
     d /= d.mean(axis=1, keepdims=True) + 1e-300         # so that one range suits all; beyond it is rounding
     low, high = np.full((len(d), 1), 1e-12), np.full((len(d), 1), 1e12)

@@ -4,6 +4,7 @@ A dense layer has a weight for every pixel, and must learn a stroke anew in ever
 A convolution has one small kernel per pattern and lays it on every place of the image; max pooling keeps
 the best match of each neighbourhood, so that a shift by a pixel matters less. Two rounds of that, then
 dense layers decide. The math stands in the right margin; the README derives it under the same numbers.
+What is named as in another script is the same as there, though here not all of it may be used.
 
     python cnn.py                                      learn to read the handwritten digits of MNIST
     python cnn.py --dataset fashion                    clothes instead
@@ -43,7 +44,7 @@ def places(side, kernel, stride, padding=0):
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
-    out has the dtype of what comes in: float32 to train, float64 to check gradients."""
+    out has the dtype of X, W and b: float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -434,7 +435,7 @@ def main(argv=None):
         plot(net, data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
         out.update(score=score, loss=loss.forward(Z, y), history=history, seconds=seconds)
     if pictures:
-        figure = only_predict and args.figure or "figures/cnn-predictions.png"
+        figure = args.figure if only_predict and args.figure else "figures/cnn-predictions.png"
         out["P"] = classify(net, args.predict, np.stack(pictures), data.classes, figure, not args.no_show)
     return out
 

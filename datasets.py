@@ -509,7 +509,7 @@ def parser(script, about, default, others, optimizers=()):
         option("--weight-decay", type=number(float, 0), metavar="L", help="pull of all weights to 0")
     option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
     option("--save", type=_written(".npz"), metavar="FILE.npz", help="write the weights, named as in PyTorch")
-    option("--load", metavar="FILE.npz", help="start from these weights")
+    option("--load", metavar="FILE.npz", help="start from these weights, of the same layers")
     option("--figure", type=_written(".png", ".pdf", ".svg"), metavar="FILE.png", help="where it goes")
     option("--no-show", action="store_true", help="save the figure, but open no window")
     return parser

@@ -33,7 +33,7 @@ from datasets import SCORES, UserError, batch_last, finite, in_words, minibatche
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
-    out has the dtype of what comes in: float32 to train, float64 to check gradients."""
+    out has the dtype of X, W and b: float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does

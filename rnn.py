@@ -4,7 +4,7 @@ A recurrent net reads a sequence step by step, and carries a state, its memory, 
 Backpropagation through time is backpropagation through the unrolled loop: the gradient walks back over the
 steps and is multiplied by the same matrix at each, so it vanishes or explodes. The gates of LSTM and GRU
 open it a way around the matrix. The math stands in the right margin; the README derives it under the same
-numbers.
+numbers. What is named as in another script is the same as there, though here not all of it may be used.
 
     python rnn.py                                      learn to write Shakespeare, character by character
     python rnn.py --compare                            the three cells on the same budget
@@ -40,7 +40,7 @@ from datasets import UserError, finite, one_vector, progress, watch
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
-    out has the dtype of what comes in: float32 to train, float64 to check gradients."""
+    out has the dtype of X, W and b: float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
