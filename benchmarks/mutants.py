@@ -49,14 +49,17 @@ EQUIVALENT = {
         ("dZ.reshape(K, len(windows), -1)", "1", "(2)"), ("reshape(-1, K) @ Z.reshape(K, -1)", "1", "(2)")],
     "more room than needed: the rest is never read": [
         ("padded = np.zeros", "2", "(3)"), ("X = np.zeros((C, height + 2", "2", "(3)")],
-    "noise is as likely below 0 as above": [("X = X + np.float32(noise)", "X + np.float32", "(X - np.float32")],
+    "noise is as likely below 0 as above": [
+        ("X = X + np.float32(noise)", "X + np.float32", "(X - np.float32")],
     "both ways find the same directions, whatever the scale": [
-        ("if len(X) < X.shape[1]:", "len(X) <", "(len(X) >"), ("eigh(X.T @ X / len(X))", "X.T @ X /", "(X.T @ X")],
+        ("if len(X) < X.shape[1]:", "len(X) <", "(len(X) >"),
+        ("eigh(X.T @ X / len(X))", "X.T @ X /", "(X.T @ X")],
     "what is added to a row of distances, or to all points, cancels": [
         ("X.astype(np.float64) - X.mean", "X", "(X")],
     "a factor of all w cancels": [("W = 1 / (1 + distances(Y, Y))", "1", "(2)")],
     "a guard against a division by zero, or a range wide enough": [
-        ("d /= d.mean", "d.mean", "(d.mean(axis=1, keepdims=True) - 1e-300"), ("d /= d.mean", "1e-300", "(1.1"),
+        ("d /= d.mean", "d.mean", "(d.mean(axis=1, keepdims=True) - 1e-300"),
+        ("d /= d.mean", "1e-300", "(1.1"),
         ("np.full((len(d), 1), 1e-12)", "1e", "(1"), ("for _ in range(45):", "45", "(46)"),
         ("np.maximum(", "1e-30", "(1.1"), ("1e-4 / (Y[:, 0].std()", "1e-30", "(1.1"),
         ("1e-4 / (Y[:, 0].std()", "Y[:, 0].std() +", "(Y[:, 0].std()")],
@@ -68,7 +71,8 @@ EQUIVALENT = {
     "the size of the pieces": [
         ("1 + a.size // 50_000", "1 + a", "(1)"), ("1 + a.size // 50_000", "1", "(2)"),
         ("1 + a.size // 50_000", "a.size //", "(a.size)"), ("1 + a.size // 50_000", "50_000", "(50001)"),
-        ("1 + 100_000 // n", "1 +", "(1"), ("1 + 100_000 // n", "1", "(2)"), ("1 + 100_000 // n", "100_000", "")]}
+        ("1 + 100_000 // n", "1 +", "(1"), ("1 + 100_000 // n", "1", "(2)"),
+        ("1 + 100_000 // n", "100_000", "")]}
 
 def equivalent(mutant):
     line = source(mutant.script).splitlines()[mutant.line - 1]
@@ -120,8 +124,8 @@ def breaks(node):
             yield node.args[0]
 
 def parts(tree, text, known):
-    """The functions to break: methods of all that goes forward or updates; and, of the other functions, HELPERS
-    and those with an equation in the margin. Not those `known`, which stand in an earlier script."""
+    """The functions to break: methods of all that goes forward or updates; and, of the other functions,
+    HELPERS and those with an equation in the margin. Not those `known`, which stand in an earlier script."""
     for node in tree.body:
         if getattr(node, "name", None) in known:
             continue

@@ -12,7 +12,8 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = {"perceptron-blobs": "perceptron.py", "mlp-spirals": "mlp.py --dataset spirals",
-            "mlp-mnist": "mlp.py", "cnn-mnist": "cnn.py", "rnn-shakespeare": "rnn.py", "autoencoder-mnist": "autoencoder.py",
+            "mlp-mnist": "mlp.py", "cnn-mnist": "cnn.py", "rnn-shakespeare": "rnn.py",
+            "autoencoder-mnist": "autoencoder.py",
             "autoencoder-mnist-2": "autoencoder.py --latent 2"}
 
 # For the overview: the picture, and which part of it, as shares of its width and height from the top left.

@@ -234,7 +234,7 @@ def growth():
 # --- The comparison -------------------------------------------------------------------------------------
 
 SCRIPTS = {"perceptron": "perceptron", "mlp": (mlp,), "cnn": (cnn,), "autoencoder": (autoencoder,),
-           "autoencoder-conv": (autoencoder, "--conv"), "rnn": "rnn", "lstm": "lstm", "gru": "gru"}     # cells
+           "autoencoder-conv": (autoencoder, "--conv"), "rnn": "rnn", "lstm": "lstm", "gru": "gru"}    # cells
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])

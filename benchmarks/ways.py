@@ -180,8 +180,8 @@ def batch_first(net):
     """The layers of one of our nets, with copies of its weights."""
     if isinstance(net, rnn.Recurrent):
         return [Remember(net.cell), Reshape(net.cell.size), Dense(net.output.W, net.output.b)]
-    make = {"Linear": lambda layer: Dense(layer.W, layer.b), "Conv2d": Convolve, "ConvTranspose2d": Transposed,
-            "MaxPool2d": lambda layer: Pool(layer.kernel[0]), "ReLU": lambda layer: Bend(),
+    make = {"Linear": lambda layer: Dense(layer.W, layer.b),
+            "Conv2d": Convolve, "ConvTranspose2d": Transposed, "MaxPool2d": lambda layer: Pool(layer.kernel[0]), "ReLU": lambda layer: Bend(),
             "Sigmoid": lambda layer: Squash(), "Unflatten": lambda layer: Reshape(*layer.shape)}
     return [make[name](layer) for layer in net.layers if (name := type(layer).__name__) in make]
 
@@ -240,8 +240,8 @@ def compare(name, ours, layers, X, y, work, best):
         mine.append(seconds(ours))
         usual.append(seconds(lambda: usual_step(layers, memory, X, y, 1 + round_), 15))
     mine, usual = statistics.median(mine), statistics.median(usual)
-    print(f"{name}: {1000 * mine:.2f} ms per step, {100 * work / mine / best:.0f} % of the peak; the usual way "
-          f"{usual / mine:.1f} times as long", flush=True)
+    print(f"{name}: {1000 * mine:.2f} ms per step, {100 * work / mine / best:.0f} % of the peak; the usual "
+          f"way {usual / mine:.1f} times as long", flush=True)
 
 def main():
     best = peak()
