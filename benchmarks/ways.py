@@ -181,7 +181,8 @@ def batch_first(net):
     if isinstance(net, rnn.Recurrent):
         return [Remember(net.cell), Reshape(net.cell.size), Dense(net.output.W, net.output.b)]
     make = {"Linear": lambda layer: Dense(layer.W, layer.b),
-            "Conv2d": Convolve, "ConvTranspose2d": Transposed, "MaxPool2d": lambda layer: Pool(layer.kernel[0]), "ReLU": lambda layer: Bend(),
+            "Conv2d": Convolve, "ConvTranspose2d": Transposed,
+            "MaxPool2d": lambda layer: Pool(layer.kernel[0]), "ReLU": lambda layer: Bend(),
             "Sigmoid": lambda layer: Squash(), "Unflatten": lambda layer: Reshape(*layer.shape)}
     return [make[name](layer) for layer in net.layers if (name := type(layer).__name__) in make]
 
