@@ -360,12 +360,11 @@ def main(argv=None):
     data = as_rows(data)
     images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
     datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
-    net, loss, optimizer = build(data, args, rng)
     watched, part = data, "test"
     if args.search:                                     # the test data wait for the end
         watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
         search(watched, args, rng)
-        net, loss, optimizer = build(data, args, rng)
+    net, loss, optimizer = build(data, args, rng)
     if args.load:
         datasets.read_weights(args.load, net.weights)
     datasets.summary(f"mlp.py learns {data.name}", data, net)
