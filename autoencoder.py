@@ -108,7 +108,7 @@ def correlate(windows, W, N):
 def kernel_gradient(windows, dZ, dW):
     """Fill dW (K, C, kH, kW), given ∂L/∂Z of Z = correlate(windows, W, N)."""
     K, C, kH, kW = dW.shape
-    products = np.matmul(windows, dZ.reshape(K, len(windows), -1).transpose(1, 2, 0))
+    products = windows @ dZ.reshape(K, len(windows), -1).transpose(1, 2, 0)             # (H', kH C kW, K)
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
@@ -313,7 +313,7 @@ def build(data, args, rng, codes=None):
         decoder += [Sigmoid()]                          # else it is a linear autoencoder
     net = Autoencoder(encoder[:-1], decoder[1:])        # no ReLU at the codes
     net.layers[0].needs_dX = False
-    if args.loss == "bce":                             # it has the sigmoid built in: net gives logits now,
+    if args.loss == "bce":                              # it has the sigmoid built in: net gives logits now,
         net.layers = net.layers[:-1]                    # net.decoder gives pictures
     return net, LOSSES[args.loss](), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
@@ -417,8 +417,8 @@ def neighbours(d, perplexity):
 
 def distances(X, Y):
     """The squared distance of each row of X (n, D) from each row of Y (m, D): (n, m)."""
-    squares = (X * X).sum(axis=1, keepdims=True), (Y * Y).sum(axis=1)
-    return squares[0] + squares[1] - 2 * X @ Y.T        # (107)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
+    x2, y2 = (X * X).sum(axis=1, keepdims=True), (Y * Y).sum(axis=1)
+    return x2 + y2 - 2 * X @ Y.T                        # (107)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
 
 def affinities(X, perplexity):
     """How much each two of the points X (n, D) belong together: P (n, n), symmetric, sums to 1."""

@@ -68,7 +68,7 @@ def correlate(windows, W, N):
 def kernel_gradient(windows, dZ, dW):
     """Fill dW (K, C, kH, kW), given ∂L/∂Z of Z = correlate(windows, W, N)."""
     K, C, kH, kW = dW.shape
-    products = np.matmul(windows, dZ.reshape(K, len(windows), -1).transpose(1, 2, 0))
+    products = windows @ dZ.reshape(K, len(windows), -1).transpose(1, 2, 0)             # (H', kH C kW, K)
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
