@@ -262,7 +262,7 @@ class Optimizer:
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-16                              # or m, s fade below 1e-38, where floats are slow
+                g += 1e-18                              # or m, s fade below 1e-38, where floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(theta, g, m, s)

@@ -69,7 +69,7 @@ EQUIVALENT = {
     "it only has to come now and then, and to be small": [
         ("if self.t % 50 == 0:", "0", "(1)"), ("if self.t % 50 == 0:", "50", "(51)"),
         ("if self.t % 50 == 0:", "self.t % 50 ==", "(self.t % 50 !="),
-        ("g += 1e-16", "g +=", "g -="), ("g += 1e-16", "1e-16", "(1.1")],
+        ("g += 1e-18", "g +=", "g -="), ("g += 1e-18", "1e-18", "(1.1")],
     "the size of the pieces": [
         ("1 + a.size // 50_000", "1 + a", "(1)"), ("1 + a.size // 50_000", "1", "(2)"),
         ("1 + a.size // 50_000", "a.size //", "(a.size)"), ("1 + a.size // 50_000", "50_000", "(50001)"),
