@@ -249,7 +249,8 @@ def _read(path):
             split = "train" if "train" in path.name else "test"
             with h5py.File(path) as file:
                 return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel()
-        raw, dimensions = gzip.decompress(path.read_bytes()), 3 if "images" in path.name else 1
+        with gzip.open(path) as file:
+            raw, dimensions = file.read(), 3 if "images" in path.name else 1
         magic, *shape = np.frombuffer(raw, ">u4", 1 + dimensions).tolist()     # the size of each dimension
         if magic != 2048 + dimensions:
             raise ValueError(f"its first number is {magic}, not {2048 + dimensions}")
