@@ -505,7 +505,7 @@ def plot(runs, data, args, path, show):
     else:
         x, xlabel = range(1, len(history) + 1), "epoch"
         curves = dict(zip(("train", "test"), zip(*history)), PCA=[run["PCA"]] * len(history))
-        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=1)
+        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
     for name, errors in curves.items():
         if name != "train" or args.loss == "mse":       # the log loss of train is no squared error
             ax["e"].plot(x, errors, ".--" if name == "PCA" else ".-", label=name)

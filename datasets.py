@@ -610,7 +610,7 @@ def plot_curves(loss, score, history, name, part="test"):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
                     marker="." if len(history) < 30 else "")        # or a single epoch would not be seen
         ax.set(title=title, xlabel="epoch")
-        ax.locator_params(axis="x", integer=True, min_n_ticks=1)
+        ax.locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
         ax.legend()
 
 def plot_plane(ax, answer, X, y, title):

@@ -488,7 +488,8 @@ def plot(runs, fresh, net, task, path, show):
     ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
     ax["G"].set(title="how far back the gradient reaches", xlabel="steps back", ylabel="|dL/dh|, now = 1",
                 xlim=(0, min(100, len(ax["G"].lines[0].get_xdata()) - 1)), ylim=(1e-8, 10))
-    ax["C"].locator_params(axis="x", integer=True, min_n_ticks=1)
+    epochs = max(len(run["history"]) for run in runs.values())
+    ax["C"].locator_params(axis="x", integer=True, min_n_ticks=min(2, epochs or 1))
     ax["C"].legend()
     ax["G"].legend(fontsize=8)
     if isinstance(task, Text):
