@@ -440,16 +440,17 @@ def divergence(P, Y):
     return float(np.sum(P * np.log(P / Q)))             # (111)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ)
 
 def map_gradient(P, Y, exaggeration=1):
-    """∂L/∂Y (n, 2) of L = divergence(P, Y), with the attraction multiplied by `exaggeration`."""
+    """∂L/∂Y (n, 2) of L = divergence(P, Y), P symmetric, the attraction multiplied by `exaggeration`."""
     n, Z, Y1 = len(Y), 0, np.hstack([Y, np.ones_like(Y[:, :1])])
-    pull, push, rows = np.empty_like(Y1), np.empty_like(Y1), 1 + 100_000 // n
+    pull, push, rows = np.zeros_like(Y1), np.zeros_like(Y1), 1 + 100_000 // n
     for start in range(0, n, rows):                     # so many at a time fit the fast cache
-        i = slice(start, start + rows)
-        W = 1 / (1 + distances(Y[i], Y))
-        np.fill_diagonal(W[:, i], 0)
-        Z += W.sum()
-        pull[i] = (P[i] * W) @ Y1                       # Σⱼ pᵢⱼ wᵢⱼ yⱼ, and beside it Σⱼ pᵢⱼ wᵢⱼ
-        push[i] = (W * W) @ Y1                          # Σⱼ wᵢⱼ² yⱼ, and beside it Σⱼ wᵢⱼ²
+        i, j = slice(start, start + rows), slice(start, n)
+        W = 1 / (1 + distances(Y[i], Y[j]))
+        W[:, :rows] = np.triu(W[:, :rows], 1)           # each pair once
+        Z += 2 * W.sum()
+        for sums, M in (pull, P[i, j] * W), (push, W * W):
+            sums[i] += M @ Y1[j]                        # Σⱼ mᵢⱼ yⱼ, and beside it Σⱼ mᵢⱼ,  m = p w or w²
+            sums[j] += M.T @ Y1[i]
     F = exaggeration * pull - push / Z
     return 4 * (F[:, 2:] * Y - F[:, :2])                # (112)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
 
