@@ -391,9 +391,9 @@ class Test_cnn(Test):
         self.assertEqual(len(said), 2)
 
     def test_pictures_are_prepared_as_in_mnist(self):
-        def prepared(page, side=28, turned=False):
+        def prepared(page, side=28, *how):
             Image.fromarray(page.astype(np.uint8)).save(self.folder / "page.png")
-            return cnn.prepare(self.folder / "page.png", side, side, turned)
+            return cnn.prepare(self.folder / "page.png", side, side, *how)
 
         page = np.full((150, 100), 230)
         page[20:100, 75:85] = 20                # a bar of 80 x 10 comes to 20 x 2.5 in the middle
@@ -410,6 +410,8 @@ class Test_cnn(Test):
         page[20:22] = 20                        # ink to both sides of the page
         for picture in prepared(page), prepared(255 - page):
             self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), [16, 20])
+        picture = prepared(page, 28, False, 28)                  # of those that fill their frame
+        self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), [22, 28])
 
 
 # --- rnn.py ---------------------------------------------------------------------------------------------
