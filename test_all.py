@@ -1125,7 +1125,7 @@ class TestCommandLine(Test):
 
     def test_runs_print_what_the_readme_promises(self):
         """Without network and screen, into a pipe. Of the README's last lines the docstring has the first."""
-        shorter = {"rnn": "rnn --epochs 1", "cnn": "cnn --epochs 5"}            # the defaults take too long
+        shorter = {"rnn": "rnn --epochs 1 --hidden 64", "cnn": "cnn --epochs 5"}    # or it takes too long
         runs = {script: self.start(shorter.get(script, script), self.place) for script in SCRIPTS
                 if script != "autoencoder"} | {"autoencoder": self.longest}
         for script, (code, out, err) in {script: self.finish(run) for script, run in runs.items()}.items():
