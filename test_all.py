@@ -478,7 +478,7 @@ class Test_rnn(Test):
             self.assertAlmostEqual(getattr(cell, name).var() * 3 * 400, 1, delta=0.1)
             self.assertLessEqual(np.abs(getattr(cell, name)).max(), 1 / 20)
         args = Namespace(seed=0, hidden=4)
-        for name, ones in ("rnn", []), ("lstm", [4, 5, 6, 7]), ("gru", [4, 5, 6, 7]):       # the gate that keeps
+        for name, ones in ("rnn", []), ("lstm", [4, 5, 6, 7]), ("gru", [4, 5, 6, 7]):    # the gate that keeps
             net = rnn.build(name, rnn.Adding(2, 4, rng), args)
             self.assertEqual(np.flatnonzero(net.cell.b_ih == 1).tolist(), ones, name)
 
