@@ -535,7 +535,7 @@ def plot(runs, data, args, path, show):
         datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
         ax["M"].axis("off")
         if len(codes) > 2:
-            Y, KL = tsne(codes[:2000], args.perplexity)
+            Y, KL = tsne(codes[:1000], args.perplexity)
             ax["M"].imshow(map_of(pictures, Y, hues))
             ax["M"].set_title(f"t-SNE map of the codes (KL {KL:.2f})")
     datasets.finish(fig, path, show)
@@ -573,7 +573,7 @@ def main(argv=None):
     datasets.fill_in(args, CONV if args.conv else USUAL, n)
     if max(args.latent) > D:
         raise UserError(f"{max(args.latent)} codes are more than the {D} pixels: nothing would be squeezed")
-    shown = min(len(data.X_test), 2000)
+    shown = min(len(data.X_test), 1000)
     if args.perplexity:
         check_perplexity(args.perplexity, shown)
     else:

@@ -308,14 +308,9 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
 
 # --- Figures --------------------------------------------------------------------------------------------
 
-def chances(Z):
-    """The probabilities (K, n) of all classes, from logits."""
-    E = np.exp(Z - Z.max(axis=0))                       # the maximum cancels: no overflow
-    return E / E.sum(axis=0)
-
 def plot(net, data, history, path, show):
     """What the net looks for, what it finds in one picture, where it is wrong, and how it got there."""
-    pictures, y, P = data.X_test[:, 0], data.y_test, chances(predict(net, data.X_test))
+    pictures, y, P = data.X_test[:, 0], data.y_test, datasets.probabilities(net, data.X_test)
     example = P[y, np.arange(len(y))].argsort()[len(y) // 40]       # harder than most, yet not hopeless
     X, maps = batch_last(data.X_test[[example]]), []
     for layer in net.layers:
@@ -382,7 +377,7 @@ def prepare(file, H, W, turned=False, longest=20):
 
 def classify(net, files, pictures, classes, path, show):
     """Say the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
-    P = chances(predict(net, pictures[:, None]))
+    P = datasets.probabilities(net, pictures[:, None])
     fig, ax = datasets.figure("P", max(2 * len(files), 4), 3.5)
     datasets.plot_sheet(ax["P"], pictures, len(files))
     for i, (file, p) in enumerate(zip(files, P.T)):

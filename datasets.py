@@ -402,6 +402,16 @@ def as_pictures(data, script, volumes=True):
     shape = (-1, 1, *data.X_train.shape[1:]) if volumes else (-1, data.X_train[0].size)
     return data._replace(X_train=data.X_train.reshape(shape), X_test=data.X_test.reshape(shape))
 
+def as_rows(data):
+    """Features in rows, centred and scaled (batch_last scales pixels); targets of a single output (n, 1)."""
+    X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))
+    if X_train.dtype != np.uint8:
+        mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
+        X_train, X_test = (X_train - mean) / deviation, (X_test - mean) / deviation
+    column = (-1, 1) if len(data.classes) <= 2 else (-1,)
+    return data._replace(X_train=X_train, X_test=X_test, y_train=data.y_train.reshape(column),
+                         y_test=data.y_test.reshape(column))
+
 def batch_last(a):
     """Rows of examples (N, ...) as the nets want them (..., N): uint8 images in [0, 1], floats as float32,
     other integers as they are."""
@@ -431,21 +441,21 @@ def in_words(accuracy, n):
     """The accuracy on n examples, as all scripts say it."""
     return f"accuracy {100 * accuracy:.2f} % ({round((1 - accuracy) * n):,} of {n:,} wrong)"
 
-def watch(training, epochs, words, say=print, keep=lambda: None):
-    """Let a training run, which yields a row of numbers per epoch, and say these in `words` now and then.
-    Returns the rows, what `keep` returned after epochs 0, 1, 2, 4, ... and the last, and how many seconds it
-    took. Ctrl-C ends the training, not the program."""
+def watch(training, epochs, words, say=print, keep=lambda: None, unit="epoch"):
+    """Let a training run, which yields a row of numbers per epoch, and say these in `words` now and then (of
+    another `unit` each). Returns the rows, what `keep` returned after epochs 0, 1, 2, 4, ... and the last,
+    and how many seconds it took. Ctrl-C ends the training, not the program."""
     rows, kept, start = [], {0: keep()}, time.time()
     try:
         for epoch, row in enumerate(training, 1):
             rows.append(row)
             if epoch & (epoch - 1) == 0:                # a power of 2
                 kept[epoch] = keep()
-            if (epochs - epoch) % math.ceil(epochs / 20) == 0:
-                say(f"epoch {epoch:3}/{epochs}   {words.format(*row).replace('%', ' %')}")
+            if unit != "epoch" or (epochs - epoch) % math.ceil(epochs / 20) == 0:
+                say(f"{unit} {epoch:3}/{epochs}   {words.format(*row).replace('%', ' %')}")
     except KeyboardInterrupt:
         bar()
-        print(f"interrupted in epoch {len(rows) + 1}: going on with what has been learnt")
+        print(f"interrupted in {unit} {len(rows) + 1}: going on with what has been learnt")
     kept[len(rows)] = keep()
     return rows, kept, time.time() - start
 
@@ -453,6 +463,13 @@ def predict(net, X):
     """The outputs (K, n) of the net for all examples X (n, ...), a thousand at a time."""
     parts = [net.forward(batch_last(X[i:i + 1000])) for i in range(0, len(X), 1000)]
     return np.concatenate(parts, axis=-1)
+
+def probabilities(net, X):
+    """Of all classes (K, n) for all examples X (n, ...), by softmax of the net's logits."""
+    Z = predict(net, X)
+    Z = Z if len(Z) > 1 else np.concatenate([0 * Z, Z])     # one logit z says the same as two, 0 and z
+    E = np.exp(Z - Z.max(axis=0))                           # the maximum cancels: no overflow
+    return E / E.sum(axis=0)
 
 def progress(steps, label, total=0):
     """Go through the steps, `total` of them; with a label, a terminal shows a bar with the time left."""

@@ -1,9 +1,8 @@
 """A multilayer perceptron: dense layers, and every activation, loss and optimizer of the classic course.
 
-Layers that mix (Linear) and layers that bend (ReLU, Tanh, Sigmoid) take turns. Each knows two things: how
-to compute its output, and how to turn the gradient of the loss L by its output into the gradients by its
-input and its parameters. Backpropagation is then a loop. The math stands in the right margin; the README
-derives it under the same numbers.
+Layers that mix (Linear) and layers that bend (ReLU, Tanh, Sigmoid) take turns. Each can compute its output,
+and turn the gradient of the loss L by its output into those by its input and its parameters. Backpropagation
+is then a loop. The math stands in the right margin; the README derives it under the same numbers.
 
     python mlp.py                                      learn to read the handwritten digits of MNIST
     python mlp.py --dataset spirals                    watch the plane bend
@@ -21,6 +20,7 @@ Follows Rumelhart, Hinton & Williams, "Learning representations by back-propagat
 # dependencies = ["numpy", "matplotlib"]
 # ///
 import math
+from copy import copy
 
 import numpy as np
 
@@ -255,42 +255,29 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
     optimizer.lr = lr                                   # for another call
 
 def search(data, args, rng):
-    """Random search (Bergstra & Bengio 2012): args get the best of some random settings on held-out data."""
-    print(f"mlp.py tries settings for {data.name}, {args.epochs} epochs each\n"
-          "trial  optimizer        lr  activation  hidden           validation loss", flush=True)
-    tried, interrupted = [], False
-    for trial in range(1, args.search + 1):
-        args.optimizer = str(rng.choice(list(OPTIMIZERS)))
-        args.activation = str(rng.choice(list(ACTIVATIONS)))
+    """Random search (Bergstra & Bengio 2012): a generator, which yields per trial the loss on held-out data,
+    the settings in words, and as options like args."""
+    for _ in range(args.search):
+        args = copy(args)
+        args.optimizer, args.activation = (str(rng.choice([*names])) for names in (OPTIMIZERS, ACTIVATIONS))
         args.lr = 10 ** rng.uniform(-4, -1)
         args.hidden = [int(rng.choice([16, 32, 64, 128, 256]))] * rng.integers(1, 4)
         try:
-            training = train(*build(data, args, rng), data, args.epochs, args.batch_size, rng)
-            history, *_ = watch(training, args.epochs, "", say=lambda text: None)
-            L, interrupted = history[-1][2] if history else math.inf, len(history) < args.epochs
-        except UserError:                                       # this learning rate is too high
+            rows = train(*build(data, args, rng), data, args.epochs, args.batch_size, rng)
+            L = [math.inf, *(row[2] for row in rows)][-1]
+        except UserError:                               # this learning rate is too high
             L = math.inf
-        tried.append((L, trial, vars(args).copy()))
-        print(f"{trial:5}  {args.optimizer:9}  {args.lr:8.2g}  {args.activation:10}  {args.hidden!s:15}  "
-              f"{L:.4f}", flush=True)
-        if interrupted:
-            break
-    vars(args).update(min(tried)[2])
-    print(f"the best is trial {min(tried)[1]}: --optimizer {args.optimizer} --lr {args.lr:.2g} --activation "
-          f"{args.activation} --hidden {' '.join(map(str, args.hidden))}")
+        yield L, (f"--optimizer {args.optimizer} --activation {args.activation} --lr {args.lr:.2g} "
+                  f"--hidden {' '.join(map(str, args.hidden))}"), args
 
 
 # --- Figure ---------------------------------------------------------------------------------------------
-
-def probabilities(Z):
-    """Of all classes (K, n), from logits; a single logit z says the same as two, 0 and z."""
-    return Softmax().forward(Z if len(Z) > 1 else np.concatenate([0 * Z, Z]))
 
 def plot(net, data, history, thetas, part, path, show):
     """What the net has learnt, where it is wrong, and how it got there."""
     X, y, D = data.X_test, data.y_test.ravel(), data.X_test.shape[1]
     images, shots = X.dtype == np.uint8, [sorted(thetas)[i] for i in (len(thetas) // 4, len(thetas) // 2, -1)]
-    layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: "ABCl;ABCs"}.get(D, "WWCCl;WWCCs")
+    layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: "ABCl;ABCs"}.get(D, "Cl;Cs")
     fig, ax = datasets.figure(layout, 13, 8 if images else 4.5)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE", part)
     if D == 1:
@@ -304,44 +291,29 @@ def plot(net, data, history, thetas, part, path, show):
     elif D == 2:
         for panel, epoch in zip("ABC", shots):
             net.theta[:], title = thetas[epoch], f"after epoch {epoch}"
-            datasets.plot_plane(ax[panel], lambda X: probabilities(predict(net, X)), X, y, title)
+            datasets.plot_plane(ax[panel], lambda X: datasets.probabilities(net, X), X, y, title)
     else:
-        P, square = probabilities(predict(net, X)), (-1, math.isqrt(D), math.isqrt(D))
-        first = net.layers[0].W.size                    # theta begins with the first layer's W
-        start, end = (thetas[epoch][:first].reshape(-1, D)[:48] for epoch in (0, max(thetas)))
-        change = images and history                     # without the noise where digits have no ink
-        W = end - start if change else end
-        title = f"first weights{' (change)' if change else ''}: blue excites, red inhibits"
-        W = W.reshape(square) if images else W[None]
-        datasets.plot_sheet(ax["W"], W, 8 if images else 1, title, signed=True)
+        P = datasets.probabilities(net, X)
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
-        if images:
-            datasets.plot_mistakes(ax["M"], X.reshape(square), y, P, data.classes)
-        else:
-            ax["W"].set(aspect="auto", xlabel="feature", ylabel="unit")
+    if images:
+        W, title, square = net.layers[0].W, "first weights", (-1, math.isqrt(D), math.isqrt(D))
+        if history:                                     # without the noise where digits have no ink
+            W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"
+        title += ": blue excites, red inhibits"
+        datasets.plot_sheet(ax["W"], W[:48].reshape(square), 8, title, signed=True)
+        datasets.plot_mistakes(ax["M"], X.reshape(square), y, P, data.classes)
     datasets.finish(fig, path, show)
 
 
 # --- Command line ---------------------------------------------------------------------------------------
-
-def as_rows(data):
-    """Features in rows, centred and scaled (minibatches scales pixels); targets of a single output (n, 1)."""
-    X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))
-    if X_train.dtype != np.uint8:
-        mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
-        X_train, X_test = (X_train - mean) / deviation, (X_test - mean) / deviation
-    column = (-1, 1) if len(data.classes) <= 2 else (-1,)
-    return data._replace(X_train=X_train, X_test=X_test, y_train=data.y_train.reshape(column),
-                         y_test=data.y_test.reshape(column))
 
 USUAL = dict(hidden=[256, 128], epochs=10, batch_size=64, lr=0.002, dropout=0.2, weight_decay=0)  # images
 SMALL = dict(hidden=[32, 32], epochs=200, batch_size=32, lr=0.01, dropout=0, weight_decay=0)
 IRIS = {**SMALL, "weight_decay": 0.01}                  # four features, but few flowers
 
 def parse_args(argv=None):
-    parser = datasets.parser("mlp.py", __doc__, "mnist", "digits, fashion, kmnist, iris, circles, moons, "
-                             "spirals, sine, ..., or a folder with a sub-folder of pictures per class",
-                             OPTIMIZERS)
+    parser = datasets.parser("mlp.py", __doc__, "mnist", "digits, fashion, kmnist, iris, spirals, sine, "
+                             "..., or a folder with a sub-folder of pictures per class", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
     option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each")
@@ -357,18 +329,20 @@ def main(argv=None):
     args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
     data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
-    data = as_rows(data)
+    data = datasets.as_rows(data)
     images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
     datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
     watched, part = data, "test"
     if args.search:                                     # the test data wait for the end
+        print(f"mlp.py tries settings for {data.name}", flush=True)
         watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
-        search(watched, args, rng)
+        rows, *_ = watch(search(watched, args, rng), args.search, "validation loss {:.4f}   {}", unit="trial")
+        _, best, args = min(rows, key=lambda row: row[0], default=(0, "the usual settings", args))
+        print(f"the best: {best}")
     net, loss, optimizer = build(data, args, rng)
     if args.load:
         datasets.read_weights(args.load, net.weights)
     datasets.summary(f"mlp.py learns {data.name}", data, net)
-
     training = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
     words = SCORES if data.classes else SCORES.replace("accuracy {:.2%}", "RMSE {:.4f}")
     history, thetas, seconds = watch(training, args.epochs, words.replace("test", part), keep=net.theta.copy)
