@@ -43,8 +43,8 @@ def places(side, kernel, stride, padding=0):
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
-    out has the dtype of X, W and b: float32 to train, float64 to check gradients."""
+    each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
+    float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -95,6 +95,7 @@ class Conv2d(Layer):
         deviation = math.sqrt(2 / (C * math.prod(self.kernel)))  # (12)  Var W = 2 / D,  D = C kH kW
         self.W = deviation * rng.standard_normal((K, C, *self.kernel), dtype=np.float32)
         self.b = np.zeros((K, 1), np.float32)
+        self.dW, self.db = np.zeros_like(self.W), np.zeros_like(self.b)
 
     def forward(self, X):
         self.size, self.windows = X.shape[1:3], unroll(X, self.kernel, self.stride, self.padding)
@@ -161,6 +162,7 @@ class Linear(Layer):
                     "xavier": 2 / (D + K)}[init]        # (13)  Var W = 2 / (D + K)
         self.W = math.sqrt(variance) * rng.standard_normal((K, D), dtype=np.float32)
         self.b = np.zeros((K, 1), np.float32)
+        self.dW, self.db = np.zeros_like(self.W), np.zeros_like(self.b)
 
     def forward(self, X):
         self.X = X                                      # kept for (15)

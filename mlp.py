@@ -32,8 +32,8 @@ from datasets import SCORES, UserError, batch_last, finite, in_words, minibatche
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
-    out has the dtype of X, W and b: float32 to train, float64 to check gradients."""
+    each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
+    float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -48,6 +48,7 @@ class Linear(Layer):
                     "xavier": 2 / (D + K)}[init]        # (13)  Var W = 2 / (D + K)
         self.W = math.sqrt(variance) * rng.standard_normal((K, D), dtype=np.float32)
         self.b = np.zeros((K, 1), np.float32)
+        self.dW, self.db = np.zeros_like(self.W), np.zeros_like(self.b)
 
     def forward(self, X):
         self.X = X                                      # kept for (15)
@@ -256,7 +257,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
 
 def search(data, args, rng):
     """Random search (Bergstra & Bengio 2012): a generator, which yields per trial the loss on held-out data,
-    the settings in words, and as options like args."""
+    the settings in words, and these as options like args."""
     for _ in range(args.search):
         args = copy(args)
         args.optimizer, args.activation = (str(rng.choice([*names])) for names in (OPTIMIZERS, ACTIVATIONS))

@@ -39,8 +39,8 @@ from datasets import UserError, finite, one_vector, progress, watch
 
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params` (its net makes these arrays), and returns ∂L/∂X of the input. What goes
-    out has the dtype of X, W and b: float32 to train, float64 to check gradients."""
+    each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
+    float32 to train, float64 to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -73,6 +73,7 @@ class Cell(Layer):
         for name, columns in zip(self.params, (D, H, 1, 1)):
             W = rng.uniform(-1, 1, (self.G * H, columns)) / math.sqrt(H)  # (57)  W, b ~ U(−1, 1) / √H
             setattr(self, name, W.astype(np.float32))
+            setattr(self, "d" + name, np.zeros_like(W, np.float32))
 
     def forward(self, X, state):
         (T, _, N), self.X = X.shape, X
@@ -174,6 +175,7 @@ class Linear(Layer):
                     "xavier": 2 / (D + K)}[init]        # (13)  Var W = 2 / (D + K)
         self.W = math.sqrt(variance) * rng.standard_normal((K, D), dtype=np.float32)
         self.b = np.zeros((K, 1), np.float32)
+        self.dW, self.db = np.zeros_like(self.W), np.zeros_like(self.b)
 
     def forward(self, X):
         self.X = X                                      # kept for (15)

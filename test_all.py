@@ -202,6 +202,19 @@ class Test_mlp(Test):
                          mlp.Linear(6, 3, rng))
             self.check_net(net, rng.standard_normal((5, 4)), training=True)
 
+    def test_layers_alone(self):
+        """Outside a net, too, a layer has arrays for its gradients."""
+        for layer, *shape in ((mlp.Linear(2, 3, rng), 2, 4), (cnn.Conv2d(2, 3, 3, rng), 2, 5, 5, 4),
+                              (autoencoder.ConvTranspose2d(2, 3, 3, rng), 2, 5, 5, 4)):
+            dZ = np.ones_like(layer.forward(np.ones(shape, np.float32)))
+            layer.backward(dZ)
+            self.close(layer.db, np.full((3, 1), dZ[0].size))
+            self.assertTrue(layer.dW.all() and layer.dW.shape == layer.W.shape)
+        for Cell in rnn.CELLS.values():
+            cell = Cell(2, 3, rng)
+            cell.backward(np.ones_like(cell.forward(np.ones((5, 2, 4), np.float32), 0)[0]))
+            self.assertTrue(all(getattr(cell, "d" + name).all() for name in cell.params))
+
     def test_losses(self):
         for K, N in (1, 1), (1, 5), (4, 3):
             Z, Y, y = rng.standard_normal((K, N)), rng.random((K, N)), rng.integers(0, K, N)
