@@ -297,12 +297,11 @@ def plot(net, data, history, thetas, part, path, show):
         P = datasets.probabilities(net, X)
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
     if images:
-        W, title, square = net.layers[0].W, "first weights", (-1, math.isqrt(D), math.isqrt(D))
+        W, title, size = net.layers[0].W, "first weights", (-1, math.isqrt(D), math.isqrt(D))
         if history:                                     # without the noise where digits have no ink
             W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"
-        title += ": blue excites, red inhibits"
-        datasets.plot_sheet(ax["W"], W[:48].reshape(square), 8, title, signed=True)
-        datasets.plot_mistakes(ax["M"], X.reshape(square), y, P, data.classes)
+        datasets.plot_sheet(ax["W"], W[:48].reshape(size), 8, f"{title} (blue excites)", signed=True)
+        datasets.plot_mistakes(ax["M"], X.reshape(size), y, P, data.classes)
     datasets.finish(fig, path, show)
 
 
