@@ -255,43 +255,43 @@ class CrossEntropyLoss:
 
 class Optimizer:
     """step() moves theta, in place, by its gradient g and two memories of past gradients: m of g, s of g².
-    `lr` is the learning rate η, `weight_decay` the λ of a penalty λ/2 |theta|² on L, which changes g, too."""
+    η is a share of the learning rate `lr`, `weight_decay` the λ of a penalty λ/2 |theta|² on L (and in g)."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
         self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # in cache
 
-    def step(self):
+    def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
                 g += 1e-18                              # or m, s fade below 1e-38, where floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
-            self.update(theta, g, m, s)
+            self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
     """Follows the gradient, with momentum (Polyak 1964)."""
-    def update(self, theta, g, m, s, mu=0.9):
+    def update(self, eta, theta, g, m, s, mu=0.9):
         m[:] = mu * m + g                               # (39)  m ← μ m + g
-        theta -= self.lr * m                            # (40)  θ ← θ − η m
+        theta -= eta * m                                # (40)  θ ← θ − η m
 
 class RMSprop(Optimizer):
     """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
-    def update(self, theta, g, m, s, rho=0.99, eps=1e-8):
+    def update(self, eta, theta, g, m, s, rho=0.99, eps=1e-8):
         s[:] = rho * s + (1 - rho) * g * g              # (41)  s ← ρ s + (1 − ρ) g²
-        theta -= self.lr * g / (np.sqrt(s) + eps)       # (42)  θ ← θ − η g / (√s + ε)
+        theta -= eta * g / (np.sqrt(s) + eps)           # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
     """Momentum, divided by the usual size; c1, c2 make averages of the sums m and s (Kingma & Ba 2015)."""
-    def update(self, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
+    def update(self, eta, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
         s += g * g                                      # (44)  s ← β₂ s + g²
         c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
-        lr, eps = self.lr * math.sqrt(c2) / c1, eps * math.sqrt(c2)     # √c₂ above and below the line
-        theta -= lr * m / (np.sqrt(s) + eps)            # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
+        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ above and below the line
+        theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 
 # --- Training -------------------------------------------------------------------------------------------
@@ -342,19 +342,17 @@ def evaluate(net, X, noise=0.0, mask=0.0):
 def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0.0):
     """Fit the net: a generator, which yields per epoch train loss, as the minibatches went by, and test
     error. UserError if the loss is not finite."""
-    lr, step, steps = optimizer.lr, 0, epochs * math.ceil(len(data.X_train) / batch_size)
+    step, steps = 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         mean = 0
         for X, _ in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
-            optimizer.lr = lr * (1 - step / steps)      # (46)  η = η₀ (1 − t / T)
-            step += 1
             Z = net.forward(corrupt(X, noise, mask, rng), training=True)
-            L = finite(loss.forward(Z, X), step, lr)
+            L = finite(loss.forward(Z, X), step + 1, optimizer.lr)
             net.backward(loss.backward())
-            optimizer.step()
+            optimizer.step(1 - step / steps)            # (46)  η = η₀ (1 − t / T)
+            step += 1
             mean += L * X.shape[-1] / len(data.X_train)
-        yield mean, finite(evaluate(net, data.X_test, noise, mask)[-1], step, lr)
-    optimizer.lr = lr                                   # for another call
+        yield mean, finite(evaluate(net, data.X_test, noise, mask)[-1], step, optimizer.lr)
 
 
 # --- The line to beat, and what codes are good for ------------------------------------------------------
@@ -379,11 +377,10 @@ def regression(X, y, X_test, y_test, K, rng):
     net.layers[0].needs_dX, optimizer = False, Adam(net, 0.01, 1 / len(X))      # few examples: simple rules
     epochs = 5 + 30_000 // len(X)
     for epoch in range(epochs):
-        optimizer.lr = 0.01 * (1 - epoch / epochs)
         for x, k in minibatches((X - mean) / size, y, 256, rng):
             loss.forward(net.forward(x), k)
             net.backward(loss.backward())
-            optimizer.step()
+            optimizer.step(1 - epoch / epochs)
     return np.mean(predict(net, (X_test - mean) / size).argmax(axis=0) == y_test)
 
 def usefulness(net, data, labels, rng):

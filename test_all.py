@@ -650,10 +650,9 @@ class Test_autoencoder(Test):
         net = double(autoencoder.Linear(6, 3, rng), autoencoder.Linear(3, 6, rng))
         loss, optimizer = autoencoder.MSELoss(), autoencoder.Adam(net, 0.05)
         for step in range(3000):
-            optimizer.lr = 0.05 * (1 - step / 3000)
             L = loss.forward(net.forward(X.T), X.T)
             net.backward(loss.backward())
-            optimizer.step()
+            optimizer.step(1 - step / 3000)
         self.assertTrue(1 - 1e-9 < L / ((S[3:] ** 2).sum() / X.size) < 1.02)
         Q = np.linalg.qr(net.layers[1].W)[0]
         self.close(Q @ Q.T, V.T @ V, 0.1)
