@@ -210,10 +210,6 @@ class Test_mlp(Test):
             layer.backward(dZ)
             self.close(layer.db, np.full((3, 1), dZ[0].size))
             self.assertTrue(layer.dW.all() and layer.dW.shape == layer.W.shape)
-        for Cell in rnn.CELLS.values():
-            cell = Cell(2, 3, rng)
-            cell.backward(np.ones_like(cell.forward(np.ones((5, 2, 4), np.float32), 0)[0]))
-            self.assertTrue(all(getattr(cell, "d" + name).all() for name in cell.params))
 
     def test_losses(self):
         for K, N in (1, 1), (1, 5), (4, 3):
@@ -242,10 +238,10 @@ class Test_mlp(Test):
         """Five steps on L = 1/2 sum c theta^2; large nets are optimized in pieces."""
         for name, decay, D in itertools.product(mlp.OPTIMIZERS, (0, 0.1), (3, 60_000)):
             net, c = double(mlp.Linear(D, 2, rng)), rng.uniform(0.5, 2, 2 * D + 2)
-            x, m, s, optimizer = net.theta.copy(), 0, 0, mlp.OPTIMIZERS[name](net, 0.05, decay)
+            x, m, s, optimizer = net.theta.copy(), 0, 0, mlp.OPTIMIZERS[name](net, 0.1, decay)
             for t in range(1, 6):
                 net.dtheta[:] = c * net.theta
-                optimizer.step()
+                optimizer.step(0.5)
                 g = c * x + decay * x
                 if name == "sgd":
                     m = 0.9 * m + g
@@ -435,6 +431,13 @@ def recurrent(name, D=3, H=4, K=2):
     return double(rnn.CELLS[name](D, H, rng), rnn.Linear(H, K, rng), into=rnn.Recurrent)
 
 class Test_rnn(Test):
+    def test_cells_alone(self):
+        """Outside a net, too, a cell has arrays for its gradients."""
+        for Cell in rnn.CELLS.values():
+            cell = Cell(2, 3, rng)
+            cell.backward(np.ones_like(cell.forward(np.ones((5, 2, 4), np.float32), 0)[0]))
+            self.assertTrue(all(getattr(cell, "d" + name).all() for name in cell.params))
+
     def test_gradients(self):
         for name, (T, N), last in itertools.product(rnn.CELLS, ((1, 1), (2, 3), (5, 2), (4, 1)), (0, 1)):
             net, X = recurrent(name), rng.standard_normal((T, 3, N))
