@@ -45,6 +45,7 @@ SCRIPTS = {"perceptron": perceptron, "mlp": mlp, "cnn": cnn, "rnn": rnn, "autoen
 SOURCES = {script: (HERE / f"{script}.py").read_text(encoding="utf-8") for script in SCRIPTS}
 README = (HERE / "README.md").read_text(encoding="utf-8")
 FOX = "the quick brown fox jumps over the lazy dog\n"
+BOOK = "rnn --dataset @book.txt --window 20 --batch-size 4"
 rng = np.random.default_rng(7)
 
 
@@ -69,9 +70,10 @@ def numeric(f, a, eps=1e-5):
     return gradient
 
 class Test(unittest.TestCase):
-    """Each test has a folder that goes away with it, and there its data sets."""
+    """Each test has a folder that goes away with it, and there its data sets; and a short book."""
     def setUp(self):
         self.folder = Path(self.enter(tempfile.TemporaryDirectory()))
+        (self.folder / "book.txt").write_text(FOX * 60)
         self.enter(mock.patch.dict(os.environ, DATASETS_DIR=str(self.folder)))
 
     def enter(self, context):
@@ -109,21 +111,26 @@ class Test(unittest.TestCase):
                               few if name in ("digits", "mnist") else load(name, *seed, **fallback)))
         return few
 
-    def learn(self, script, line, *more, figure=False):
-        """What script.main returns and prints, given the words of the line and more; and draws, if asked."""
-        file, argv = self.folder / "figure.png", [*line.split(), *map(str, more)]
-        drawing = nullcontext() if figure else mock.patch.object(script, "plot")
+    def words(self, line):
+        """The script and the words of a command line, where @ is the test's folder."""
+        script, *argv = [word.replace("@", f"{self.folder}{os.sep}") for word in line.split()]
+        return SCRIPTS[script], argv
+
+    def learn(self, line, figure=False):
+        """What the script returns and prints, given a command line; and draws, if asked."""
+        script, argv = self.words(f"{line} --no-show --figure @figure.png")
+        drawing, file = nullcontext() if figure else mock.patch.object(script, "plot"), Path(argv[-1])
         with drawing, redirect_stdout(io.StringIO()) as out:
-            result = script.main([*argv, "--no-show", "--figure", str(file)])
+            result = script.main(argv)
         if figure:
             self.assertGreater(file.stat().st_size, 10_000)
             file.unlink()
         return result, out.getvalue()
 
-    def check_learns(self, script, result, *rows):
-        """Each row: the options, bounds of the result, and whether to draw the figure."""
+    def check_learns(self, result, *rows):
+        """Each row: the command line, bounds of the result, and whether to draw the figure."""
         for line, low, high, *figure in rows:
-            self.assertTrue(low < self.learn(script, line, figure=bool(figure))[0][result] <= high, line)
+            self.assertTrue(low < self.learn(line, *figure)[0][result] <= high, line)
 
     def check_start(self, layer, variance):
         """Random weights around 0, biases of 0."""
@@ -175,10 +182,11 @@ class Test_perceptron(Test):
             self.assertEqual(perceptron.sigmoid(z).tolist(), [[1, 0, 1, 0]])
 
     def test_learns_a_line_and_fails_without_one(self):
-        self.check_learns(perceptron, "accuracy", ("--rule logistic", 0.9, 1),
-                          ("--rule rosenblatt", 0.9, 1, "figure"), ("--dataset iris", 0.8, 1, "figure"),
-                          ("--dataset xor", 0, 0.7), ("--dataset circles", 0, 0.7),
-                          ("--dataset digits --classes 3 8 --epochs 5", 0.85, 1, "figure"))
+        self.check_learns(
+            "accuracy", ("perceptron --dataset iris", 0.8, 1, "figure"),
+            ("perceptron --rule rosenblatt", 0.9, 1, "figure"), ("perceptron --rule logistic", 0.9, 1),
+            ("perceptron --dataset xor", 0, 0.7), ("perceptron --dataset circles", 0, 0.7),
+            ("perceptron --dataset digits --classes 3 8 --epochs 5", 0.85, 1, "figure"))
 
 
 # --- mlp.py ---------------------------------------------------------------------------------------------
@@ -278,19 +286,21 @@ class Test_mlp(Test):
         self.close(net.forward(X[:3]), net.layers[0].forward(X[:3]))            # silent outside training
 
     def test_learns(self):
-        moons = "--dataset moons --hidden 24 24 --dropout 0.05 --weight-decay 1e-5 --epochs 100"
+        moons = "mlp --dataset moons --hidden 24 24 --dropout 0.05 --weight-decay 1e-5 --epochs 100"
         self.check_learns(
-            mlp, "score", ("--dataset sine", 0.08, 0.15, "figure"), ("--dataset circles --epochs 30", 0.9, 1),
-            ("--dataset spirals --epochs 60", 0.98, 1, "figure"), ("--dataset moons --epochs 30", 0.97, 1),
-            ("--dataset xor --epochs 30", 0.97, 1), ("--dataset digits --epochs 3", 0.9, 1, "figure"),
-            ("--dataset blobs --batch-size 10000", 0.9, 1),                     # more than there are
-            ("--dataset circles --epochs 30 --hidden", 0, 0.7),                 # no hidden layers: a line
+            "score", ("mlp --dataset sine", 0.08, 0.15, "figure"),
+            ("mlp --dataset spirals --epochs 60", 0.98, 1, "figure"),
+            ("mlp --dataset digits --epochs 3", 0.9, 1, "figure"),
+            ("mlp --dataset moons --epochs 30", 0.97, 1), ("mlp --dataset xor --epochs 30", 0.97, 1),
+            ("mlp --dataset circles --epochs 30", 0.9, 1),
+            ("mlp --dataset circles --epochs 30 --hidden", 0, 0.7),             # no hidden layers: a line
+            ("mlp --dataset blobs --batch-size 10000", 0.9, 1),                 # more than there are
             (f"{moons} --activation relu --optimizer rmsprop", 0.95, 1),
             (f"{moons} --activation tanh --optimizer sgd", 0.95, 1),
             (f"{moons} --activation sigmoid --optimizer adam", 0.95, 1))
-        seeds = [self.learn(mlp, "--dataset iris --seed", seed, figure=seed == 0)[0] for seed in range(10)]
+        seeds = [self.learn(f"mlp --dataset iris --seed {seed}", seed == 0)[0] for seed in range(10)]
         self.assertGreaterEqual(np.mean([result["score"] for result in seeds]), 0.96)
-        result, out = self.learn(mlp, "--dataset moons --search 4 --epochs 10", figure=True)
+        result, out = self.learn("mlp --dataset moons --search 4 --epochs 10", "figure")
         self.assertEqual(len(re.findall(r"^trial +\d/4   validation loss \d.* --lr \d", out, re.M)), 4)
         self.assertGreater(result["score"], 0.8)
 
@@ -305,7 +315,7 @@ class Test_mlp(Test):
             thetas.append(parts[0].theta.tolist())
         self.assertTrue(thetas[0] == thetas[1] and rows[0][:2] == rows[1][:2] and rows[0][2] != rows[1][2])
         with mock.patch.object(mlp, "train", wraps=mlp.train) as train:
-            self.learn(mlp, "--dataset moons --search 2 --epochs 1")
+            self.learn("mlp --dataset moons --search 2 --epochs 1")
         last = set(data.X_test[:, 0])
         for _, _, _, part, *_ in [call.args for call in train.call_args_list]:
             self.assertEqual((len(part.X_train), len(part.X_test)), (640, 160))
@@ -385,18 +395,17 @@ class Test_cnn(Test):
         self.check_start(cnn.Conv2d(20, 200, 5, rng), 2 / 500)
 
     def test_learns_and_reads_pictures(self):
-        small, weights = "--dataset digits --channels 4 8 --hidden", self.folder / "w.npz"
-        result, out = self.learn(cnn, f"{small} --epochs 2 --lr 1e-2 --save", weights, figure=True)
+        small = "cnn --dataset digits --channels 4 8 --hidden"
+        result, out = self.learn(f"{small} --epochs 2 --lr 1e-2 --save @w.npz", "figure")
         self.assertGreater(result["score"], 0.8)
         self.assertRegex(out, r"Conv2d +4 x 24 x 24 +104 +57,600\n(.*\n)*Linear +10 +1,290 +1,280\n"
                               r"in all +2,202 +110,080\n")
         data = datasets.load("digits")
         light = data.X_test[np.flatnonzero(data.y_test == 0)[0]]
         dark = 255 - np.kron(light[:, 3:], np.ones((9, 9), np.uint8))           # large, and off the centre
-        files = self.folder / "light.png", self.folder / "dark.png"
-        for file, picture in zip(files, (light, dark)):
-            Image.fromarray(picture).save(file)
-        result, out = self.learn(cnn, f"{small} --load", weights, "--predict", *files, figure=True)
+        for name, picture in ("light", light), ("dark", dark):
+            Image.fromarray(picture).save(self.folder / f"{name}.png")
+        result, out = self.learn(f"{small} --load @w.npz --predict @light.png @dark.png", "figure")
         self.assertEqual(result["P"].argmax(axis=0).tolist(), [0, 0])
         said = re.findall(r"(?:light|dark)\.png: 0 \(\d+\.\d %\), \d \(\d+\.\d %\), \d \(", out)
         self.assertEqual(len(said), 2)
@@ -555,7 +564,7 @@ class Test_rnn(Test):
         self.assertEqual(words, "1.00 nats per character (1.44 bits, perplexity 2.7)")
 
     def test_learns(self):
-        result, _ = self.learn(rnn, "--dataset airline --compare", figure=True)
+        result, _ = self.learn("rnn --dataset airline --compare", "figure")
         for run in result["runs"].values():
             rules = [value for name, value in run["rmse"].items() if "net" not in name]
             self.assertLess(run["rmse"]["net, one step"], min(rules))
@@ -564,11 +573,9 @@ class Test_rnn(Test):
         self.close(run["rmse"]["last value"], 48.0412, 1e-4)
         self.close(run["rmse"]["last season times growth"], 15.6208, 1e-4)
         self.close(run["rmse"]["constant growth"], 16.4737, 1e-4)
-        (self.folder / "book.txt").write_text(FOX * 60)
-        book = f"--dataset {self.folder}/book.txt --window 20 --batch-size 4 --hidden 24"
-        adding = "--dataset adding --window 10 --cell gru --hidden 24 --epochs 8"
-        self.check_learns(rnn, "loss", (adding, 0, 0.03, "figure"),
-                          (f"{book} --epochs 20 --lr 0.02", 0, 0.3, "figure"))
+        adding = "rnn --dataset adding --window 10 --cell gru --hidden 24 --epochs 8"
+        self.check_learns("loss", (adding, 0, 0.03, "figure"),
+                          (f"{BOOK} --hidden 24 --epochs 20 --lr 0.02", 0, 0.3, "figure"))
 
 
 # --- autoencoder.py -------------------------------------------------------------------------------------
@@ -741,26 +748,25 @@ class Test_autoencoder(Test):
             self.fails("perplexity 90 points", autoencoder.affinities, X, perplexity)
 
     def test_learns(self):
-        few, weights = self.few_digits(600, 60), self.folder / "w.npz"
-        small = "--epochs 2 --hidden 32 --latent"
-        result, out = self.learn(autoencoder, f"{small} 2 --save", weights, figure=True)
+        few, small = self.few_digits(600, 60), "autoencoder --epochs 2 --hidden 32 --latent"
+        result, out = self.learn(f"{small} 2 --save @w.npz", "figure")
         self.assertRegex(out, r"test error 0\.\d{4} per pixel \(PCA: 0\.\d{4}\) after \d s\nfigure: .+$")
-        again, _ = self.learn(autoencoder, f"{small} 2 --epochs 0 --load", weights)
+        again, _ = self.learn(f"{small} 2 --epochs 0 --load @w.npz")
         self.assertAlmostEqual(again["test"], result["test"], 9)
-        self.fails("weights another net", self.learn, autoencoder, f"{small} 3 --load", weights)
-        self.fails("perplexity 60 points", self.learn, autoencoder, "--perplexity 60")
-        self.fails("800 codes 784 pixels", self.learn, autoencoder, "--latent 800")
+        self.fails("weights another net", self.learn, f"{small} 3 --load @w.npz")
+        self.fails("perplexity 60 points", self.learn, "autoencoder --perplexity 60")
+        self.fails("800 codes 784 pixels", self.learn, "autoencoder --latent 800")
         X, X_test = few.X_train.reshape(600, -1) / 255, few.X_test.reshape(60, -1) / 255
         lost = autoencoder.project(X_test, *autoencoder.pca(X, 2)) - X_test
         self.assertAlmostEqual(result["PCA"], np.mean(lost ** 2), 6)
         several = f"{small} 2 5 --noise 0.5 --labels 400 --classify"
         with mock.patch.object(autoencoder, "regression", wraps=autoencoder.regression) as regression:
-            result, out = self.learn(autoencoder, several, figure=True)
+            result, out = self.learn(several, "figure")
         sizes = [tuple(len(part) for part in call.args[:4]) for call in regression.call_args_list]
         self.assertEqual(set(sizes), {(600, 600, 60, 60), (400, 400, 60, 60)})
         self.assertEqual([len(run[400] + run[600]) for run in result["runs"].values()], [6, 6])
         self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
-        result, _ = self.learn(autoencoder, f"{small} 6 --conv --loss bce --mask 0.3", figure=True)
+        result, _ = self.learn(f"{small} 6 --conv --loss bce --mask 0.3", "figure")
         self.assertLess(result["history"][1][1], result["history"][0][1])
 
 
@@ -1095,7 +1101,7 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "No such file none": "mlp --dataset xor --load @none.npz, "
                          "cnn --channels 4 8 --load @cnn.npz --predict @none.png",
     "words.txt no weights": "mlp --dataset moons --load @words.txt",
-    "npz another net": "mlp --dataset moons --load @perceptron.npz, rnn --dataset @book.txt --load @rnn.npz, "
+    "npz another net": f"mlp --dataset moons --load @perceptron.npz, {BOOK} --load @rnn.npz, "
                        "cnn --dataset digits --load @cnn.npz",
     "sine has numbers": "perceptron --dataset sine",
     "--classes two different": "perceptron --classes A A, "
@@ -1105,7 +1111,7 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "blank.png blank": "cnn --channels 4 8 --load @cnn.npz --predict @blank.png",
     "words.txt not a picture": "cnn --channels 4 8 --load @cnn.npz --predict @words.txt",
     "latin UTF-8": "rnn --dataset @latin.txt, rnn --dataset @latin.csv",
-    "never has character 'X'": "rnn --dataset @book.txt --prime X",
+    "never has character 'X'": f"{BOOK} --prime X",
     "too few": "rnn --dataset @empty.txt, rnn --dataset @words.txt, rnn --dataset @few.csv --column b",
     "line 3": "rnn --dataset @gap.csv --column b, rnn --dataset @word.csv --column b",
     "column c": "rnn --dataset @few.csv --column c"}
@@ -1116,8 +1122,8 @@ OPTIONS = {     # a command, of which each of these options changes the numbers
                                       "--dropout 0.5, --weight-decay 0.1, --hidden 5, --seed 1",
     "cnn --dataset digits --channels 2 --hidden --epochs 1": "--lr 0.1, --optimizer sgd, --batch-size 99, "
         "--weight-decay 0.1, --kernel-size 3, --channels 3, --hidden 9, --seed 1",
-    "rnn --dataset @book.txt --window 20 --batch-size 4 --hidden 8 --epochs 1": "--lr 0.1, --batch-size 3, "
-        "--optimizer sgd, --weight-decay 0.1, --cell gru, --clip 0.01, --window 9, --hidden 9, --seed 1",
+    f"{BOOK} --hidden 8 --epochs 1": "--lr 0.1, --batch-size 3, --optimizer sgd, --weight-decay 0.1, "
+                                     "--cell gru, --clip 0.01, --window 9, --hidden 9, --seed 1",
     "rnn --dataset airline --epochs 2": "--lr 0.1, --season 6, --cell gru, --clip 0.01, --weight-decay 0",
     "autoencoder --dataset digits --hidden 8 --latent 2 --epochs 1": "--lr 0.1, --optimizer sgd, "
         "--noise 0.5, --weight-decay 0.1, --batch-size 99, --mask 0.5, --loss bce, --hidden 9, --seed 1"}
@@ -1155,33 +1161,28 @@ class TestCommandLine(Test):
                 self.assertRegex(out.getvalue(), rf"--{option}\b[^\n]*(\n +)?[^\n]*\w{{3}}", script)
 
     def test_mistakes_end_in_one_line(self):
-        texts = {"empty.txt": "", "words.txt": "words", "book.txt": FOX * 60, "latin.txt": "\xe9",
-                 "latin.csv": "\xe9",
+        texts = {"empty.txt": "", "words.txt": "words", "latin.txt": "\xe9", "latin.csv": "\xe9",
                  "gap.csv": "a,b\n1,2\n3,\n", "word.csv": "a,b\n1,2\n1,no\n", "few.csv": "b\n1\n2\n"}
         for name, text in texts.items():
             (self.folder / name).write_text(text, encoding="latin-1")
         Image.fromarray(np.full((9, 9), 200, np.uint8)).save(self.folder / "blank.png")
-        for script, line in (perceptron, "moons"), (cnn, "digits --channels 4 8"), (
-                rnn, f"{self.folder}/book.txt --window 20 --batch-size 4 --cell gru"):
-            self.learn(script, f"--epochs 0 --dataset {line} --save", self.folder / f"{script.__name__}.npz")
+        for line in "perceptron", "cnn --dataset digits --channels 4 8", f"{BOOK} --cell gru":
+            self.learn(f"{line} --epochs 0 --save @{line.split()[0]}.npz")
         for words, line in [(words, line) for words, lines in MISTAKES.items() for line in lines.split(", ")]:
-            script, *argv = line.replace("@", f"{self.folder}/").split()
-            argv += ["--window", "20", "--batch-size", "4"] if "@book" in line else []
+            (script, argv), file = self.words(line), f"{line.split()[0]}.py"
             said, end = io.StringIO(), self.assertRaises(SystemExit)
-            with self.subTest(line), mock.patch.object(sys, "argv", [f"{script}.py", *argv]):
+            with self.subTest(line), mock.patch.object(sys, "argv", [file, *argv]):
                 with redirect_stdout(io.StringIO()), redirect_stderr(said), end:
-                    datasets.run(SCRIPTS[script].main)
+                    datasets.run(script.main)
                 code = end.exception.code                       # a text goes to stderr, with exit code 1
                 complaint = f"{code}\n" if isinstance(code, str) else said.getvalue()
-                self.assertRegex(complaint, rf"\A{script}\.py: [^\n]+\n\Z")
+                self.assertRegex(complaint, rf"\A{file}: [^\n]+\n\Z")
                 self.assertEqual([word for word in words.split() if word not in complaint], [], complaint)
 
     def test_options_change_the_numbers(self):
-        (self.folder / "book.txt").write_text(FOX * 60)
         self.few_digits(300, 60)
         for line, options in OPTIONS.items():
-            script, argv = line.replace("@", f"{self.folder}/").split(maxsplit=1)
-            plain, *others = (self.learn(SCRIPTS[script], f"{argv} {option}")[0]["history"]
+            plain, *others = (self.learn(f"{line} {option}")[0]["history"]
                               for option in ["", *options.split(", ")])
             for option, history in zip(options.split(", "), others):
                 self.assertNotEqual(history[-1][0], plain[-1][0], f"{line} {option}")
@@ -1225,17 +1226,16 @@ class TestCommandLine(Test):
     def test_seeds_and_weights(self):
         """A run of 0 epochs, with its figure, shows what the run before has saved."""
         self.few_digits(1000, 200)
-        (self.folder / "book.txt").write_text(FOX * 60)
-        for script, line in ((perceptron, "moons"), (mlp, "moons"), (cnn, "digits --channels 2 --hidden"),
-                             (rnn, f"{self.folder}/book.txt --window 20 --batch-size 4 --prime the")):
-            line, file = f"--dataset {line} --epochs", self.folder / f"{script.__name__}.npz"
-            first, _ = self.learn(script, f"{line} 1 --seed 1 --save", file)
-            other, _ = self.learn(script, f"{line} 1 --seed 2")
-            same, _ = self.learn(script, f"{line} 1 --seed 1")
-            again, out = self.learn(script, f"{line} 0 --seed 1 --load", file, figure=True)
-            self.assertTrue(first["loss"] == same["loss"] == again["loss"] != other["loss"], script)
-        self.assertRegex(out, r"perplexity(?s:.*)temperature 0.8\nthe")
-        shapes = {name: a.shape for name, a in np.load(self.folder / "perceptron.npz").items()}
+        for line in ("mlp --dataset moons", "cnn --dataset digits --channels 2 --hidden",
+                     f"{BOOK} --prime the", "perceptron --dataset moons"):
+            first, _ = self.learn(f"{line} --epochs 1 --seed 1 --save @w.npz")
+            other, _ = self.learn(f"{line} --epochs 1 --seed 2")
+            same, _ = self.learn(f"{line} --epochs 1 --seed 1")
+            again, out = self.learn(f"{line} --epochs 0 --seed 1 --load @w.npz", "figure")
+            self.assertTrue(first["loss"] == same["loss"] == again["loss"] != other["loss"], line)
+            if "--prime" in line:
+                self.assertRegex(out, r"perplexity(?s:.*)temperature 0.8\nthe")
+        shapes = {name: a.shape for name, a in np.load(self.folder / "w.npz").items()}
         self.assertEqual(shapes, {"weight": (1, 2), "bias": (1,)})
 
     def test_what_the_readme_promises_is_printed(self):
