@@ -57,6 +57,9 @@ def double(*layers, into=mlp.Sequential):
         setattr(layer, name, 0.5 * rng.standard_normal(getattr(layer, name).shape))
     return into(*layers)
 
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
 def numeric(f, a, eps=1e-5):
     """The gradient of the number f() by the array a, by central differences."""
     gradient = np.empty_like(a)
@@ -151,7 +154,7 @@ class Test(unittest.TestCase):
 
 class Test_perceptron(Test):
     def test_gradients_and_steps(self):
-        answers = {"logistic": lambda z: 1 / (1 + np.exp(-z)), "rosenblatt": lambda z: 1.0 * (z > 0)}
+        answers = {"logistic": sigmoid, "rosenblatt": lambda z: 1.0 * (z > 0)}
         for (rule, answer), N in itertools.product(answers.items(), (1, 6)):
             neuron = perceptron.Perceptron(4, rule)
             self.assertEqual((neuron.w.tolist(), neuron.b.tolist()), ([[0]] * 4, [[0]]))
@@ -199,9 +202,8 @@ class Test_mlp(Test):
             self.close(net.forward(X), [[sum(W[k] * X[:, n]) + b[k] for n in range(N)] for k in range(K)])
             self.check_net(net, X)
         X = rng.choice([-1, 1], (4, 3)) * rng.uniform(0.1, 2, (4, 3))           # away from the kink of ReLU
-        for layer, right in ((mlp.Sigmoid(), 1 / (1 + np.exp(-X))), (mlp.ReLU(), (abs(X) + X) / 2),
-                             (mlp.Tanh(), 1 - 2 / (np.exp(2 * X) + 1)),
-                             (mlp.Softmax(), np.exp(X) / np.exp(X).sum(axis=0))):
+        for layer, right in ((mlp.Sigmoid(), sigmoid(X)), (mlp.Softmax(), np.exp(X) / np.exp(X).sum(axis=0)),
+                             (mlp.ReLU(), (abs(X) + X) / 2), (mlp.Tanh(), 2 * sigmoid(2 * X) - 1)):
             self.close(layer.forward(X), right)
             self.check_gradients(lambda: layer.forward(X), lambda dA: [layer.backward(dA)], X)
         rewound = mock.Mock(random=lambda *args: np.random.default_rng(3).random(*args))    # always one mask
@@ -222,7 +224,7 @@ class Test_mlp(Test):
     def test_losses(self):
         for K, N in (1, 1), (1, 5), (4, 3):
             Z, Y, y = rng.standard_normal((K, N)), rng.random((K, N)), rng.integers(0, K, N)
-            P, Q = 1 / (1 + np.exp(-Z)), np.exp(Z) / np.exp(Z).sum(axis=0)
+            P, Q = sigmoid(Z), np.exp(Z) / np.exp(Z).sum(axis=0)
             self.check_loss(mlp.MSELoss(), Z, Y, np.mean((Z - Y) ** 2))
             self.check_loss(mlp.BCELoss(), Z, Y, -np.mean(Y * np.log(P) + (1 - Y) * np.log(1 - P)))
             self.check_loss(mlp.CrossEntropyLoss(), Z, y, -sum(np.log(Q[y[n], n]) for n in range(N)) / N)
@@ -461,9 +463,6 @@ class Test_rnn(Test):
 
     def test_cells_step_by_step(self):
         """From the formula; while the net reads in windows, and carries its state from one to the next."""
-        def sigmoid(z):
-            return 1 / (1 + np.exp(-z))
-
         for name in rnn.CELLS:
             net, X, parts, state = recurrent(name), rng.standard_normal((6, 3, 2)), [], 0
             for window in X[:3], X[3:4], X[4:]:
