@@ -1206,9 +1206,7 @@ class TestCommandLine(Test):
         process = self.start("mlp --dataset moons", self.folder)
         process.stdout.readline()
         process.stdout.close()
-        with process.stderr:
-            self.assertEqual(process.stderr.read(), "")
-        process.wait(timeout=30)
+        self.assertEqual(self.finish(process), (0, "", ""))
 
     def test_weights(self):
         """A run of 0 epochs, with its figure, shows what the run before has saved."""
