@@ -301,8 +301,7 @@ class Test_mlp(Test):
 
     def test_held_out_data_are_held_out(self):
         """Other test data: the same weights. A search never sees those of the end."""
-        data, args = datasets.as_rows(datasets.load("moons")), mlp.parse_args(["--lr", "0.01"])
-        datasets.fill_in(args, mlp.SMALL)
+        data, args = datasets.as_rows(datasets.load("moons")), mlp.parse_args("--hidden 32 --lr 0.01".split())
         rows, thetas = [], []
         for each in data, data._replace(X_test=-data.X_test):
             parts = mlp.build(each, args, np.random.default_rng(0))
@@ -318,8 +317,7 @@ class Test_mlp(Test):
 
     def test_goes_on_where_it_stopped(self):
         data = datasets.as_rows(datasets.load("moons"))
-        args = mlp.parse_args(["--lr", "0.01", "--dropout", "0.1"])
-        datasets.fill_in(args, mlp.SMALL)
+        args = mlp.parse_args("--hidden 32 --lr 0.01 --dropout 0.1".split())
         net, loss, optimizer = mlp.build(data, args, rng)
         first, second = (list(mlp.train(net, loss, optimizer, data, 3, 32, rng))[-1] for _ in range(2))
         self.assertEqual((optimizer.lr, net.layers[2].p), (0.01, 0.1))
