@@ -44,6 +44,7 @@ HERE = Path(__file__).parent
 SCRIPTS = {"perceptron": perceptron, "mlp": mlp, "cnn": cnn, "rnn": rnn, "autoencoder": autoencoder}
 SOURCES = {script: (HERE / f"{script}.py").read_text(encoding="utf-8") for script in SCRIPTS}
 README = (HERE / "README.md").read_text(encoding="utf-8")
+SECTIONS = {script: README.split(f"\n## {script}.py")[1].split("\n## ")[0] for script in SCRIPTS}
 FOX = "the quick brown fox jumps over the lazy dog\n"
 BOOK = "rnn --dataset @book.txt --window 20 --batch-size 4"
 rng = np.random.default_rng(7)
@@ -1227,8 +1228,7 @@ class TestCommandLine(Test):
             self.assertTrue(out.isascii() and "\r" not in out, script)
             self.assertRegex(out, rf"\A(.* using \S+ instead\n)?{script}\.py learns", script)
             self.assertTrue((self.place / out.split()[-1]).exists(), script)
-            section = README.split(f"\n## {script}.py")[1].split("\n## ")[0]
-            promises = re.findall(r"with\n\n((?:    .+\n)+)", section)         # the last is without network
+            promises = re.findall(r"with\n\n((?:    .+\n)+)", SECTIONS[script])    # the last is offline
             self.assertIn(f"with\n\n{promises[0]}", SOURCES[script], script)
             pattern = re.escape(promises[-1].replace("    ", "")).replace(r"\.\.\.", "(?s:.*)")
             self.assertRegex(out, re.sub(r"\d[\d,]*(\\\.\d+)?", r"[\\d.,]+", pattern) + r"\Z", script)
@@ -1269,8 +1269,7 @@ class TestText(Test):
             found = re.findall(r"^(.*)# \((\d+)\)", text, re.M)
             for code, number in found:
                 self.assertEqual(len(code), max(56, len(code.rstrip()) + 2), f"({number}) in {script}.py")
-            section = README.split(f"\n## {script}.py")[1].split("\n## ")[0]
-            derived = re.findall(r"(?:\\tag\{|\[\()(\d+)[)}]", section)
+            derived = re.findall(r"(?:\\tag\{|\[\()(\d+)[)}]", SECTIONS[script])
             self.assertEqual(list(dict.fromkeys(number for _, number in found)), list(dict.fromkeys(derived)))
 
 
