@@ -737,7 +737,6 @@ class Test_autoencoder(Test):
         self.assertRegex(out, r"test error 0\.\d{4} per pixel \(PCA: 0\.\d{4}\) after \d s\nfigure: .+$")
         again, _ = self.learn(f"{small} 2 --epochs 0 --load @w.npz")
         self.assertAlmostEqual(again["test"], result["test"], 9)
-        self.fails("weights another net", self.learn, f"{small} 3 --load @w.npz")
         self.fails("perplexity 60 points", self.learn, "autoencoder --perplexity 60")
         self.fails("800 codes 784 pixels", self.learn, "autoencoder --latent 800")
         X, X_test = few.X_train.reshape(600, -1) / 255, few.X_test.reshape(60, -1) / 255
@@ -1063,7 +1062,7 @@ class Test_datasets(Test):
             self.assertEqual(datasets.load_text(str(book)), ("book", "\u03b1\n"))
         shop.write_text("day; sales\n\n1; 2,5\n;\n2; 3\n")
         self.assertEqual(datasets.load_series(str(shop), "sales")[1].tolist(), [2.5, 3])
-        for line in "1,234,5", "2,", "x,y,":
+        for line in "1,234,5", "2,", "2", "2,no":
             shop.write_text(f"day,sales\n1,2\n{line}\n")
             self.fails("shop.csv line 3 no number in sales", datasets.load_series, str(shop))
 
@@ -1093,14 +1092,12 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "sine has numbers": "perceptron --dataset sine",
     "--classes two different": "perceptron --classes A A, "
                                "perceptron --dataset iris --classes rose tulip",
-    "larger image": "cnn --dataset digits --kernel-size 29",
     "pictures mlp.py iris": "cnn --dataset iris",
     "blank.png blank": "cnn --channels 4 8 --load @cnn.npz --predict @blank.png",
     "words.txt not a picture": "cnn --channels 4 8 --load @cnn.npz --predict @words.txt",
     "latin UTF-8": "rnn --dataset @latin.txt, rnn --dataset @latin.csv",
     "never has character 'X'": f"{BOOK} --prime X",
     "too few": "rnn --dataset @empty.txt, rnn --dataset @words.txt, rnn --dataset @few.csv --column b",
-    "line 3": "rnn --dataset @gap.csv --column b, rnn --dataset @word.csv --column b",
     "column c": "rnn --dataset @few.csv --column c"}
 
 OPTIONS = {     # a command, of which each of these options changes the numbers
@@ -1149,7 +1146,7 @@ class TestCommandLine(Test):
 
     def test_mistakes_end_in_one_line(self):
         texts = {"empty.txt": "", "words.txt": "words", "latin.txt": "\xe9", "latin.csv": "\xe9",
-                 "gap.csv": "a,b\n1,2\n3,\n", "word.csv": "a,b\n1,2\n1,no\n", "few.csv": "b\n1\n2\n"}
+                 "few.csv": "b\n1\n2\n"}
         for name, text in texts.items():
             (self.folder / name).write_text(text, encoding="latin-1")
         Image.fromarray(np.full((9, 9), 200, np.uint8)).save(self.folder / "blank.png")
