@@ -849,16 +849,14 @@ class TestTorch(Test):
 
     def test_readme_leads_to_pytorch(self):
         """The nets of the README take our weights and give our outputs."""
-        theirs, blank = {}, np.zeros((1, 28, 28), np.uint8)
+        from benchmarks.vs_torch import default_run
+        theirs, nets = {}, {}
+        self.few_digits(1, 1)
         for block in re.findall(r"```python\n(.*?)```", README.split("## From here to PyTorch")[1], re.S):
             exec(block, theirs)
-        data, nets = datasets.Data("", blank, blank[:, 0, 0], blank, blank[:, 0, 0], "0123456789"), {}
-        for script, prepare in ((mlp, datasets.as_rows), (cnn, lambda data: datasets.as_pictures(data, "")),
-                                (autoencoder, lambda data: datasets.as_pictures(data, "", False))):
-            args = script.parse_args([])
-            datasets.fill_in(args, script.USUAL)
-            prepared = prepare(data)
-            nets[script.__name__] = script.build(prepared, args, rng)[0], prepared.X_train.shape[1:]
+        for script in mlp, cnn, autoencoder:
+            (net, *_), data, _ = default_run(script)
+            nets[script.__name__] = net, data.X_train.shape[1:]
         nets["perceptron"] = perceptron.Perceptron(2), (2,)
         nets["perceptron"][0].w += 1
         nets["rnn"] = rnn.Recurrent(rnn.LSTM(65, 128, rng), rnn.Linear(128, 65, rng)), (9, 65)
