@@ -266,14 +266,12 @@ OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 def build(data, args, rng):
     """The net for pictures (n, 1, H, W), its loss and its optimizer, as the options want them."""
-    layers, C, X = [], 1, np.zeros((*data.X_train.shape[1:], 1), np.float32)
+    layers, C, blank = [], 1, np.zeros((*data.X_train.shape[1:], 1), np.float32)
     for K in args.channels:                             # ReLU after max pooling: the same, for less work
         layers += [Conv2d(C, K, args.kernel_size, rng), MaxPool2d(2), ReLU()]
         C = K
     layers += [Flatten()]
-    for layer in layers:                                # a blank picture finds out what is left of its size
-        X = layer.forward(X)
-    D = len(X)
+    D = len(Sequential(*layers).forward(blank))         # a blank picture finds out what is left of its size
     for width in args.hidden:
         layers += [Linear(D, width, rng, "he"), ReLU()]
         D = width
