@@ -568,7 +568,7 @@ def main(argv=None):
     args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
     pictures = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
-    data = datasets.as_pictures(pictures, "autoencoder.py", volumes=args.conv)
+    data = datasets.as_pictures(pictures, volumes=args.conv)
     n, D = len(data.X_train), pictures.X_train[0].size
     datasets.fill_in(args, CONV if args.conv else USUAL, n)
     if max(args.latent) > D:

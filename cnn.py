@@ -413,7 +413,7 @@ def main(argv=None):
         data = datasets.Data("digits", none, (), none, (), tuple("0123456789"))
     else:
         data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
-    data = datasets.as_pictures(data, "cnn.py")
+    data = datasets.as_pictures(data)
     datasets.fill_in(args, USUAL, len(data.X_train))
     net, loss, optimizer = build(data, args, rng)
     if args.load:

@@ -395,10 +395,10 @@ def load(name, seed=0, fallback=None):
         return _folder(Path(name), rng)
     raise UserError(f"no data set or folder of pictures is called {name}; there are: {', '.join(_NAMES)}")
 
-def as_pictures(data, script, volumes=True):
+def as_pictures(data, volumes=True):
     """Pictures as volumes of one channel (n, 1, H, W), or as rows (n, H W); UserError if there are none."""
     if data.X_train.dtype != np.uint8:
-        raise UserError(f"{script} learns from pictures, not {data.name}: try mlp.py --dataset {data.name}")
+        raise UserError(f"{data.name} has no pictures to learn from: try mlp.py --dataset {data.name}")
     shape = (-1, 1, *data.X_train.shape[1:]) if volumes else (-1, data.X_train[0].size)
     return data._replace(X_train=data.X_train.reshape(shape), X_test=data.X_test.reshape(shape))
 

@@ -576,7 +576,7 @@ def small_autoencoder(*argv):
     """A net for pictures of 8 x 8 in float64, all parameters random; its loss; the shape of its pictures."""
     args = autoencoder.parse_args(["--hidden", "6", "--latent", "3", "--lr", "0.01", *argv])
     data = datasets.Data("", np.zeros((1, 8, 8), np.uint8), 0, np.zeros((1, 8, 8), np.uint8), 0, "01")
-    data = datasets.as_pictures(data, "", args.conv)
+    data = datasets.as_pictures(data, args.conv)
     with mock.patch("autoencoder.CHANNELS", (2, 3)):
         net, loss, _ = autoencoder.build(data, args, rng)
     net = double(*net.layers)

@@ -110,7 +110,7 @@ def default_run(script, *argv):
     args = script.parse_args(argv)
     data = datasets.load("mnist", 0, fallback="digits")
     volumes = script is cnn or "--conv" in argv
-    data = datasets.as_rows(data) if script is mlp else datasets.as_pictures(data, script.__name__, volumes)
+    data = datasets.as_rows(data) if script is mlp else datasets.as_pictures(data, volumes)
     datasets.fill_in(args, autoencoder.CONV if "--conv" in argv else script.USUAL)
     return script.build(data, args, np.random.default_rng(0)), data, args
 
