@@ -392,8 +392,7 @@ def classify(net, files, pictures, classes, path, show):
 USUAL = dict(epochs=9, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):
-    parser = datasets.parser("cnn.py", __doc__, "mnist", "digits, fashion, kmnist, cats-dogs, or a folder "
-                             "with a sub-folder of pictures per class", OPTIMIZERS)
+    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
            help="patterns that each convolution looks for: more see more, and cost more")

@@ -513,12 +513,12 @@ def _written(*endings):
         return path
     return parse
 
-def parser(script, about, default, others, optimizers=()):
+def parser(about, default, others, optimizers=(), own="a folder with a sub-folder of pictures per class"):
     """An argument parser with the options that the scripts share; a mistake ends in one line, exit code 2."""
-    parser = argparse.ArgumentParser(script, description=(about or "").split("\n")[0])
-    parser.error = lambda message: parser.exit(2, f"{script}: {message}\n")
+    parser = argparse.ArgumentParser(Path(sys.argv[0]).name, description=(about or "").split("\n")[0])
+    parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     option = parser.add_argument
-    option("--dataset", metavar="NAME", help=f"{default} (default), {others}")
+    option("--dataset", metavar="NAME", help=f"{default} (default), {others}, or {own}")
     option("--epochs", type=number(int, 0), metavar="N", help="passes over the training data (0: only test)")
     option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few noisy, many slow")
     option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")

@@ -544,8 +544,8 @@ def report(forecasts):
 
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
-    parser = datasets.parser("rnn.py", __doc__, "shakespeare", "python-docs, or the path of a text; airline, "
-                             "sine, or the path of a .csv; adding", OPTIMIZERS)
+    parser = datasets.parser(__doc__, "shakespeare", "python-docs, airline, sine, adding", OPTIMIZERS,
+                             own="the path of a text or of a .csv")
     option, number = parser.add_argument, datasets.number
     option("--cell", choices=CELLS, default="lstm", help="rnn forgets soon, lstm and gru have gates")
     option("--compare", action="store_true", help="train all three cells on the same budget")
