@@ -286,21 +286,18 @@ def read_picture(file):
 
 def _folder(path, rng, size=64):
     """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
-    classes = tuple(sorted(p.name for p in path.glob("[!.]*") if p.is_dir()))
-    images, labels = [], []
-    for k, name in enumerate(classes):
-        files = sorted((path / name).glob("[!.]*"))
-        files = [file for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
-        if len(files) < 2:
-            raise UserError(f"{path / name} holds {len(files)} JPEG or PNG files: a class needs at least 2")
-        images += [np.asarray(read_picture(file).resize((size, size))) for file in files]
-        labels += [k] * len(files)
-    if len(classes) < 2:
-        raise UserError(f"{path} needs a sub-folder of pictures per class, at least 2; it has {len(classes)}")
-    X = np.stack(images)
+    files = {folder.name: [file for file in sorted(folder.glob("[!.]*"))
+                           if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
+             for folder in sorted(path.glob("[!.]*")) if folder.is_dir()}
+    sizes = [len(pictures) for pictures in files.values()]
+    if len(files) < 2 or min(sizes) < 2:
+        raise UserError(f"{path} needs a sub-folder per class, at least 2, each with at least 2 JPEG or PNG "
+                        f"files; it has: {dict(zip(files, sizes))}")
+    X = np.stack([np.asarray(read_picture(file).resize((size, size))) for file in sum(files.values(), [])])
     turned = X.mean() > 127                             # ink on paper: 0 shall mean that nothing is there
     X = 255 - X if turned else X
-    return split(path.resolve().name, X, np.array(labels), classes, rng)._replace(turned=turned)
+    y = np.repeat(np.arange(len(files)), sizes)
+    return split(path.resolve().name, X, y, tuple(files), rng)._replace(turned=turned)
 
 
 # --- Texts and time series -------------------------------------------------------------------------------
