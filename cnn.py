@@ -132,15 +132,11 @@ class MaxPool2d(Layer):
         return self.A
 
     def backward(self, dA):
-        dX, taken = np.zeros_like(self.X), np.zeros(dA.shape, bool)
-        overlap = any(k > s for k, s in zip(self.kernel, self.stride))
+        dX, left = np.zeros_like(self.X), dA.copy()
         for seen, dseen in zip(self.by_place(self.X), self.by_place(dX)):
-            first = (seen == self.A) & ~taken           # of equals, the first in its window is the maximum
-            taken |= first
-            if overlap:
-                dseen += dA * first                     # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
-            else:
-                np.multiply(dA, first, out=dseen)       # the same, with nothing to add to
+            won = left * (seen == self.A)
+            left -= won                                 # of equals, the first in its window takes all
+            dseen += won                                # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
         return dX
 
 class Flatten(Layer):
