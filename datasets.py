@@ -560,15 +560,13 @@ def one_vector(layers):
         raise ValueError("each place in a net needs a layer of its own")
     owners = [(layer, ours, f"{place}.{theirs}") for place, layer in layers.items()
               for ours, theirs in layer.params.items()]
-    theta = np.concatenate([getattr(layer, ours).ravel() for layer, ours, _ in owners])
-    dtheta, weights, end = np.zeros_like(theta), {}, 0
-    for layer, ours, name in owners:
-        shape = getattr(layer, ours).shape
-        start, end = end, end + math.prod(shape)
-        W = theta[start:end].reshape(shape)
-        setattr(layer, ours, W)
-        setattr(layer, "d" + ours, dtheta[start:end].reshape(shape))
-        weights[name] = W[:, 0] if "bias" in name else W
+    arrays = [getattr(layer, ours) for layer, ours, _ in owners]
+    theta = np.concatenate([W.ravel() for W in arrays])
+    dtheta, weights, ends = np.zeros_like(theta), {}, np.cumsum([W.size for W in arrays])
+    for (layer, ours, name), old, W, dW in zip(owners, arrays, np.split(theta, ends), np.split(dtheta, ends)):
+        setattr(layer, ours, W.reshape(old.shape))
+        setattr(layer, "d" + ours, dW.reshape(old.shape))
+        weights[name] = W if "bias" in name else W.reshape(old.shape)
     return theta, dtheta, weights
 
 def read_weights(path, weights):
