@@ -382,17 +382,16 @@ class Series:
 
         s, cut, level = self.season, self.cut, self.level
         rule = level[cut - s:-s] + level[cut - 1:-1] - level[cut - s - 1:-s - 1]
-        years, month = np.divmod(np.arange(self.n_test), s)           # the rule, running free:
-        constant = level[cut - s + month] + (1 + years) * (level[cut - 1] - level[cut - 1 - s])
         changes = odd(net.forward(self.X[:-1], last=self.n_test)[0])
-        own, (Z, state) = list(level[:cut]), net.forward(self.X[:-self.n_test], last=1)
-        for _ in range(self.n_test):
+        own, (Z, state) = np.stack([level, level], axis=1), net.forward(self.X[:-self.n_test], last=1)
+        for t in range(cut, len(level)):                # running free: the net, and the rule, its ẑ always 0
             z = float(odd(Z)[0])
-            own.append(own[-s] + own[-1] - own[-s - 1] + self.scale * z)  # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
+            growth = own[t - 1] - own[t - 1 - s] + [self.scale * z, 0]
+            own[t] = own[t - s] + growth                # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
             Z, state = net.forward(np.array([[[z, -z]]], np.float32), state)
         levels = {"truth": level[cut:], "last value": level[cut - 1:-1],
                   "last season's value": level[cut - s:-s], "last season times growth": rule,
-                  "constant growth": constant, "net, free run": np.array(own[cut:]),
+                  "constant growth": own[cut:, 1], "net, free run": own[cut:, 0],
                   "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
 
