@@ -273,12 +273,10 @@ class Adam(Optimizer):
         theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 def clip(gradient, limit):
-    """Shorten the gradient of all parameters to the norm `limit` if it is longer (Pascanu et al. 2013).
-    Returns its norm before that."""
+    """Shorten the gradient of all parameters to the norm `limit` if it is longer (Pascanu et al. 2013)."""
     norm = math.sqrt(gradient @ gradient)               # (87)  |g| = √ Σ g²
     if norm > limit:
         gradient *= limit / norm                        # (88)  g ← g · limit / |g|
-    return norm
 
 
 # --- Tasks ----------------------------------------------------------------------------------------------
