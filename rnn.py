@@ -524,6 +524,8 @@ def choose_task(args, rng):
     datasets.fill_in(args, dict(batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0))
     name, text = datasets.load_text(name, None if args.dataset else "python-docs")
     task = Text(name, text, args.batch_size, args.window)
+    args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
+    task.encode(args.prime)                             # complain of strange characters now, not later
     datasets.fill_in(args, dict(epochs=6), task.steps * args.batch_size)
     return task
 
@@ -561,14 +563,11 @@ def main(argv=None):
     rng = np.random.default_rng(args.seed)
     task = choose_task(args, rng)
     text = isinstance(task, Text)
-    if text:
-        prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
-        task.encode(prime)                              # complain of strange characters now, not later
 
     def say(words):
         print(words)
         if text:                                        # so that one sees it learn to spell
-            written = sample(net, task, 80, args.temperature, prime, rng)[len(prime):]
+            written = sample(net, task, 80, args.temperature, args.prime, rng)[len(args.prime):]
             print("    " + written.replace("\n", " / "))
 
     runs, fresh = {}, {cell: build(cell, task, args) for cell in CELLS}
@@ -603,7 +602,7 @@ def main(argv=None):
     if args.save:
         np.savez(args.save, **result["net"].weights)
     if text and args.sample:
-        result["sample"] = sample(result["net"], task, args.sample, args.temperature, prime,
+        result["sample"] = sample(result["net"], task, args.sample, args.temperature, args.prime,
                                   np.random.default_rng(args.seed))
         print(f"--- a sample at temperature {args.temperature:g}\n{result['sample']}\n---")
     plot(runs, fresh, result["net"], task, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
