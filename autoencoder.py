@@ -157,8 +157,7 @@ class ConvTranspose2d(Conv2d):
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
         super().__init__(K, C, kernel, rng, stride, padding)            # Var W = 2 / (K kH kW)
         self.W *= stride * math.sqrt(K / C)             # (95)  Var W = 2 s² / (C kH kW)
-        self.b = np.zeros((K, 1), np.float32)
-        self.dW, self.db = np.zeros_like(self.W), np.zeros_like(self.b)
+        self.b, self.db = np.zeros((2, K, 1), np.float32)
 
     def forward(self, X):
         self.X, s, p = X, self.stride, self.padding
