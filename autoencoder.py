@@ -330,13 +330,13 @@ def corrupt(X, noise, mask, rng):
     return X
 
 def evaluate(net, X, noise=0.0, mask=0.0):
-    """What the net sees of uint8 pictures X (n, ...), what it makes of that, the codes (n, k) in between, and
-    its squared error per pixel."""
-    X = X * np.float32(1 / 255)
+    """What the net sees of uint8 pictures X (n, ...), what it makes of that, both in rows (n, D), the codes
+    (n, k) in between, and its squared error per pixel."""
+    n, X = len(X), X * np.float32(1 / 255)
     seen = corrupt(X, noise, mask, np.random.default_rng(0))    # the same each time
     codes = predict(net.encoder, seen).T
-    made = np.moveaxis(predict(net.decoder, codes), -1, 0)
-    return seen, made, codes, float(np.mean((made - X) ** 2))
+    made = predict(net.decoder, codes).reshape(-1, n).T
+    return seen.reshape(n, -1), made, codes, float(np.mean((made - X.reshape(n, -1)) ** 2))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0.0):
     """Fit the net: a generator, which yields per epoch train loss, as the minibatches went by, and test
@@ -388,7 +388,6 @@ def usefulness(net, data, labels, rng):
     scores, n, K = [], len(data.y_train), len(data.classes)
     draws = [rng.permutation(n)[:labels] for _ in range(10 if labels < n else 1)]
     for X, X_test in zip(evaluate(net, data.X_train)[:3], evaluate(net, data.X_test)[:3]):
-        X, X_test = X.reshape(n, -1), X_test.reshape(len(X_test), -1)
         scores.append(np.mean([regression(X[rows], data.y_train[rows], X_test, data.y_test, K, rng)
                                for rows in draws]))
     return scores
@@ -585,7 +584,7 @@ def main(argv=None):
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
         history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test error {:.4f}")
         seen, made, codes, error = evaluate(net, data.X_test, args.noise, args.mask)
-        projected = project(seen.reshape(-1, D), *pca(X, k))
+        projected = project(seen, *pca(X, k))
         error_pca = float(np.mean((projected - X_test) ** 2))
         print(f"test error {error:.4f} per pixel (PCA: {error_pca:.4f}) after {seconds:.0f} s", flush=True)
         runs[k] = dict(net=net, history=history, seen=seen, made=made, projected=projected, codes=codes,
