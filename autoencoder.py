@@ -382,15 +382,18 @@ def regression(X, y, X_test, y_test, K, rng):
             optimizer.step(1 - epoch / epochs)
     return np.mean(predict(net, (X_test - mean) / size).argmax(axis=0) == y_test)
 
-def usefulness(net, data, labels, rng):
-    """The accuracy of softmax regression from pixels, from reconstructions, from codes: with all labels, or
-    with so many, the mean of ten draws."""
-    scores, n, K = [], len(data.y_train), len(data.classes)
-    draws = [rng.permutation(n)[:labels] for _ in range(10 if labels < n else 1)]
-    for X, X_test in zip(evaluate(net, data.X_train)[:3], evaluate(net, data.X_test)[:3]):
-        scores.append(np.mean([regression(X[rows], data.y_train[rows], X_test, data.y_test, K, rng)
-                               for rows in draws]))
-    return scores
+def usefulness(runs, data, sizes, rng):
+    """Softmax regression: a generator, which yields per net and number of labels how many codes, how many
+    labels, and the test accuracy from pixels, from reconstructions, from codes; if not all labels are used,
+    the mean of ten draws."""
+    n, K = len(data.y_train), len(data.classes)
+    for (k, run), labels in product(runs.items(), sizes):
+        scores, draws = [], [rng.permutation(n)[:labels] for _ in range(10 if labels < n else 1)]
+        for X, X_test in zip(evaluate(run["net"], data.X_train)[:3], evaluate(run["net"], data.X_test)[:3]):
+            scores.append(np.mean([regression(X[rows], data.y_train[rows], X_test, data.y_test, K, rng)
+                                   for rows in draws]))
+        run[labels] = scores
+        yield k, labels, *scores
 
 
 # --- t-SNE: points of many numbers as a map on paper, where near stays near -----------------------------
@@ -598,15 +601,8 @@ def main(argv=None):
         for k, run in runs.items():
             print(f"{k:5}   {run['test']:10.4f}   {run['PCA']:6.4f}")
     sizes = ([n] if args.classify else []) + ([min(args.labels, n)] if args.labels else [])
-    if sizes:
-        print("softmax regression, test accuracy\nlabels   codes    pixels   reconstructions   by codes")
-    try:
-        for k, labels in product(runs, sizes):
-            scores = runs[k][labels] = usefulness(runs[k]["net"], data, labels, rng)
-            a, b, c = 100 * np.array(scores)
-            print(f"{labels:6,}   {k:5}   {a:5.2f} %   {b:13.2f} %   {c:5.2f} %")
-    except KeyboardInterrupt:
-        print("interrupted: going on with what is known")
+    words = "{:3} codes, {:6,} labels   accuracy by pixels {:.2%}, reconstructions {:.2%}, codes {:.2%}"
+    watch(usefulness(runs, data, sizes, rng), len(runs) * len(sizes), words, unit="regression")
     plot(runs, pictures, args, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
     return {**list(runs.values())[-1], "runs": runs}
 

@@ -63,7 +63,7 @@ def reached(command, seed):
                              stdout=subprocess.PIPE, env={**os.environ, "MPLBACKEND": "Agg"}).stdout
     line = re.search(r"^test .* after (\d+) s", out, re.MULTILINE)
     for pattern, unit in ((r"net, one step +RMSE ([\d.]+)", "RMSE one step ahead"),
-                          (r"\n +100 .* ([\d.]+) %\n", "% of test pictures, from codes and 100 labels")):
+                          (r" 100 labels .* ([\d.]+) %\n", "% of test pictures, from codes and 100 labels")):
         if special := re.search(pattern, out):
             return float(special[1]), unit, int(line[1])
     words, value, unit = re.match(r"test (.*?)([\d.]+)( %| nats per character| per pixel|)(?= |$)",
