@@ -569,14 +569,12 @@ def main(argv=None):
     pictures = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
     data = datasets.as_pictures(pictures, volumes=args.conv)
     n, D = len(data.X_train), pictures.X_train[0].size
-    datasets.fill_in(args, CONV if args.conv else USUAL, n)
+    shown = min(len(data.X_test), 1000)                 # in the map
+    datasets.fill_in(args, {**(CONV if args.conv else USUAL), "perplexity": max(1, min(30, shown / 4))}, n)
     if max(args.latent) > D:
         raise UserError(f"{max(args.latent)} codes are more than the {D} pixels: nothing would be squeezed")
-    shown = min(len(data.X_test), 1000)
-    if args.perplexity:
+    if shown > 2:                                       # of fewer there is no map
         check_perplexity(args.perplexity, shown)
-    else:
-        args.perplexity = max(1, min(30, shown / 4))
     X, X_test = (X.reshape(-1, D) * np.float32(1 / 255) for X in (data.X_train, data.X_test))
     runs = {}
     for k in args.latent:
