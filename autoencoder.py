@@ -497,8 +497,7 @@ def plot(runs, data, args, path, show):
             **{f"{k} codes": run["made"] for k, run in runs.items()}, f"PCA, {k}": run["projected"]}
     n = len(y[:14])
     datasets.plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]), n)
-    for i, name in enumerate(rows):
-        ax["R"].text(-H / 8, (i + 0.5) * (H + 1), name, ha="right", va="center")
+    ax["R"].set_yticks((np.arange(len(rows)) + 0.5) * (H + 1), list(rows))
 
     if len(runs) > 1:
         x, xlabel = list(map(str, runs)), "codes"
