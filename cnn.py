@@ -403,11 +403,8 @@ def main(argv=None):
     args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
     only_predict = args.predict and args.load and args.epochs is None
-    if only_predict and args.dataset in (None, "mnist", "digits"):      # no need to wait for the data
-        none = np.zeros((0, 28, 28), np.uint8)
-        data = datasets.Data("digits", none, (), none, (), tuple("0123456789"))
-    else:
-        data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
+    name = args.dataset or ("digits" if only_predict else "mnist")      # like MNIST, and at hand
+    data = datasets.load(name, args.seed, fallback=None if args.dataset else "digits")
     data = datasets.as_pictures(data)
     datasets.fill_in(args, USUAL, len(data.X_train))
     net, loss, optimizer = build(data, args, rng)
