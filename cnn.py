@@ -385,7 +385,7 @@ def classify(net, files, pictures, classes, path, show):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-USUAL = dict(epochs=9, batch_size=32, lr=0.002, weight_decay=0)
+USUAL = dict(epochs=8, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):
     parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS)

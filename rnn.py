@@ -526,7 +526,7 @@ def choose_task(args, rng):
     task = Text(name, text, args.batch_size, args.window)
     args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
     task.encode(args.prime)                             # complain of strange characters now, not later
-    datasets.fill_in(args, dict(epochs=6), task.steps * args.batch_size)
+    datasets.fill_in(args, dict(epochs=5), task.steps * args.batch_size)
     return task
 
 def report(forecasts):
