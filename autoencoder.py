@@ -462,14 +462,15 @@ def tsne(X, perplexity=30, iterations=1000):
     Y = (X - mean) @ V.T
     Y = (Y * (1e-4 / (Y[:, 0].std() + 1e-30))).astype(np.float32)
     lr, early = max(n / 48, min(n / 4, 50)), iterations // 4
-    for steps, exaggeration, mu in (early, 12, 0.5), (iterations - early, 1, 0.8):
-        m, gains = np.zeros_like(Y), np.ones_like(Y)
-        for _ in datasets.progress(range(steps), "t-SNE"):
-            dY = map_gradient(P, Y, exaggeration)
-            gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
-            m = mu * m + gains * dY                     # (113)  m ← μ m + g · ∂L/∂Y
-            Y -= lr * m                                 # (114)  Y ← Y − η m
-            Y -= Y.mean(axis=0)                         # L stays; around 0 numbers are smallest, and rounding
+    for step in datasets.progress(range(iterations), "t-SNE"):
+        if step in (0, early):                          # begin anew
+            m, gains = np.zeros_like(Y), np.ones_like(Y)
+        exaggeration, mu = (12, 0.5) if step < early else (1, 0.8)
+        dY = map_gradient(P, Y, exaggeration)
+        gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
+        m = mu * m + gains * dY                         # (113)  m ← μ m + g · ∂L/∂Y
+        Y -= lr * m                                     # (114)  Y ← Y − η m
+        Y -= Y.mean(axis=0)                             # L stays; around 0 numbers are smallest, and rounding
     return Y, divergence(P, Y)
 
 
