@@ -39,7 +39,7 @@ from datasets import UserError, finite, minibatches, one_vector, predict, watch
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
-    float32 to train, float64 to check gradients."""
+    float32 to train; float64, if they have it when the net is made, to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -253,8 +253,8 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step() moves theta, in place, by its gradient g and two memories of past gradients: m of g, s of g².
-    η is a share of the learning rate `lr`, `weight_decay` the λ of a penalty λ/2 |theta|² on L (and in g)."""
+    """step(share) moves theta, in place, by its gradient g and two memories: m of past g, s of past g². η is
+    that share of the learning rate `lr`; `weight_decay` the λ of a penalty λ/2 |theta|²: g grows by λ θ."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
@@ -383,9 +383,9 @@ def regression(X, y, X_test, y_test, K, rng):
     return np.mean(predict(net, (X_test - mean) / size).argmax(axis=0) == y_test)
 
 def usefulness(runs, data, sizes, rng):
-    """Softmax regression: a generator, which yields per net and number of labels how many codes, how many
-    labels, and the test accuracy from pixels, from reconstructions, from codes; if not all labels are used,
-    the mean of ten draws."""
+    """Softmax regression: a generator, which yields for each net of `runs`, by its codes, and each number of
+    labels in `sizes`, both numbers, and the test accuracy from pixels, reconstructions, and codes (which the
+    run keeps, too); if not all labels are used, the mean of ten draws."""
     n, K = len(data.y_train), len(data.classes)
     for (k, run), labels in product(runs.items(), sizes):
         scores, draws = [], [rng.permutation(n)[:labels] for _ in range(10 if labels < n else 1)]
@@ -599,7 +599,7 @@ def main(argv=None):
         for k, run in runs.items():
             print(f"{k:5}   {run['test']:10.4f}   {run['PCA']:6.4f}")
     sizes = ([n] if args.classify else []) + ([min(args.labels, n)] if args.labels else [])
-    words = "{:3} codes, {:6,} labels   accuracy by pixels {:.2%}, reconstructions {:.2%}, codes {:.2%}"
+    words = "{:3} codes, {:6,} labels   by pixels {:.2%}, reconstructions {:.2%}, codes {:.2%}"
     watch(usefulness(runs, data, sizes, rng), len(runs) * len(sizes), words, unit="regression")
     plot(runs, pictures, args, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
     return {**list(runs.values())[-1], "runs": runs}

@@ -44,7 +44,7 @@ def places(side, kernel, stride, padding=0):
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
-    float32 to train, float64 to check gradients."""
+    float32 to train; float64, if they have it when the net is made, to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -216,8 +216,8 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step() moves theta, in place, by its gradient g and two memories of past gradients: m of g, s of g².
-    η is a share of the learning rate `lr`, `weight_decay` the λ of a penalty λ/2 |theta|² on L (and in g)."""
+    """step(share) moves theta, in place, by its gradient g and two memories: m of past g, s of past g². η is
+    that share of the learning rate `lr`; `weight_decay` the λ of a penalty λ/2 |theta|²: g grows by λ θ."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
@@ -403,7 +403,9 @@ def main(argv=None):
     args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
     only_predict = args.predict and args.load and args.epochs is None
-    name = args.dataset or ("digits" if only_predict else "mnist")      # like MNIST, and at hand
+    name = args.dataset or "mnist"
+    if only_predict and name == "mnist":
+        name = "digits"                                 # pictures of the same kind, and at hand
     data = datasets.load(name, args.seed, fallback=None if args.dataset else "digits")
     data = datasets.as_pictures(data)
     datasets.fill_in(args, USUAL, len(data.X_train))

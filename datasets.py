@@ -286,18 +286,18 @@ def read_picture(file):
 
 def _folder(path, rng, size=64):
     """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
-    files = {folder.name: [file for file in sorted(folder.glob("[!.]*"))
-                           if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
-             for folder in sorted(path.glob("[!.]*")) if folder.is_dir()}
-    sizes = [len(pictures) for pictures in files.values()]
-    if len(files) < 2 or min(sizes) < 2:
+    names = sorted(folder.name for folder in path.glob("[!.]*") if folder.is_dir())
+    files = {name: [file for file in sorted((path / name).glob("[!.]*"))
+                    if file.suffix.lower() in (".jpg", ".jpeg", ".png")] for name in names}
+    few = [f"{name} ({len(files[name])})" for name in names if len(files[name]) < 2]
+    if len(names) < 2 or few:
         raise UserError(f"{path} needs a sub-folder per class, at least 2, each with at least 2 JPEG or PNG "
-                        f"files; it has: {dict(zip(files, sizes))}")
+                        f"files; it has {len(names)}, with fewer files: {', '.join(few[:5]) or 'none'}")
     X = np.stack([np.asarray(read_picture(file).resize((size, size))) for file in sum(files.values(), [])])
     turned = X.mean() > 127                             # ink on paper: 0 shall mean that nothing is there
     X = 255 - X if turned else X
-    y = np.repeat(np.arange(len(files)), sizes)
-    return split(path.resolve().name, X, y, tuple(files), rng)._replace(turned=turned)
+    y = np.repeat(np.arange(len(names)), [len(files[name]) for name in names])
+    return split(path.resolve().name, X, y, tuple(names), rng)._replace(turned=turned)
 
 
 # --- Texts and time series -------------------------------------------------------------------------------
@@ -400,7 +400,8 @@ def as_pictures(data, volumes=True):
     return data._replace(X_train=data.X_train.reshape(shape), X_test=data.X_test.reshape(shape))
 
 def as_rows(data):
-    """Features in rows, centred and scaled (batch_last scales pixels); targets of a single output (n, 1)."""
+    """Features in rows (n, D), centred and scaled (batch_last scales pixels); y (n,), but (n, 1) where a net has
+    a single output: for two classes, and in a regression."""
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))
     if X_train.dtype != np.uint8:
         mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
@@ -439,9 +440,9 @@ def in_words(accuracy, n):
     return f"accuracy {100 * accuracy:.2f} % ({round((1 - accuracy) * n):,} of {n:,} wrong)"
 
 def watch(training, epochs, words, say=print, keep=lambda: None, unit="epoch"):
-    """Let a training run, which yields a row of numbers per epoch, and say these in `words` now and then (of
-    another `unit` each). Returns the rows, what `keep` returned after epochs 0, 1, 2, 4, ... and the last,
-    and how many seconds it took. Ctrl-C ends the training, not the program."""
+    """Let a training run, which yields a row of numbers per epoch, and say these in `words` now and then (if
+    the `unit` is another than epoch: always). Returns the rows, what `keep` returned after epochs 0, 1, 2, 4,
+    ... and the last, and how many seconds it took. Ctrl-C ends the training, not the program."""
     rows, kept, start = [], {0: keep()}, time.time()
     try:
         for epoch, row in enumerate(training, 1):

@@ -33,7 +33,7 @@ from datasets import SCORES, UserError, batch_last, finite, in_words, minibatche
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
-    float32 to train, float64 to check gradients."""
+    float32 to train; float64, if they have it when the net is made, to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -173,8 +173,8 @@ class CrossEntropyLoss:
 # --- Optimizers -----------------------------------------------------------------------------------------
 
 class Optimizer:
-    """step() moves theta, in place, by its gradient g and two memories of past gradients: m of g, s of g².
-    η is a share of the learning rate `lr`, `weight_decay` the λ of a penalty λ/2 |theta|² on L (and in g)."""
+    """step(share) moves theta, in place, by its gradient g and two memories: m of past g, s of past g². η is
+    that share of the learning rate `lr`; `weight_decay` the λ of a penalty λ/2 |theta|²: g grows by λ θ."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
@@ -298,7 +298,8 @@ def plot(net, data, history, thetas, part, path, show):
         W, title, size = net.layers[0].W, "first weights", (-1, math.isqrt(D), math.isqrt(D))
         if history:                                     # without the noise where digits have no ink
             W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"
-        datasets.plot_sheet(ax["W"], W[:48].reshape(size), 8, f"{title} (blue excites)", signed=True)
+        title += ": blue excites, red inhibits"
+        datasets.plot_sheet(ax["W"], W[:48].reshape(size), 8, title, signed=True)
         datasets.plot_mistakes(ax["M"], X.reshape(size), y, P, data.classes)
     datasets.finish(fig, path, show)
 
@@ -310,7 +311,7 @@ SMALL = dict(hidden=[32, 32], epochs=200, batch_size=32, lr=0.01, dropout=0, wei
 IRIS = {**SMALL, "weight_decay": 0.01}                  # four features, but few flowers
 
 def parse_args(argv=None):
-    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, iris, spirals, sine ...", OPTIMIZERS)
+    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, iris, moons, sine, ...", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
     option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each")
@@ -331,7 +332,7 @@ def main(argv=None):
     datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
     watched, part = data, "test"
     if args.search:                                     # the test data wait for the end
-        print(f"mlp.py tries settings for {data.name}", flush=True)
+        print(f"mlp.py tries settings for {data.name}, {args.epochs} epochs each", flush=True)
         watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
         rows, *_ = watch(search(watched, args, rng), args.search, "validation loss {:.4f}   {}", unit="trial")
         _, best, args = min(rows, key=lambda row: row[0], default=(0, "the usual settings", args))

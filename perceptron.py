@@ -149,7 +149,7 @@ def two_classes(data, names):
 
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
-    parser = datasets.parser(__doc__, "blobs", "iris, xor, circles, moons, mnist, digits, cats-dogs ...")
+    parser = datasets.parser(__doc__, "blobs", "iris, xor, circles, moons, mnist, digits, cats-dogs, ...")
     parser.add_argument("--rule", choices=RULES, default="logistic", help="a probability, or yes or no")
     parser.add_argument("--classes", nargs=2, metavar="NAME", help="the two to tell apart (the last two)")
     args = parser.parse_args(argv)

@@ -40,7 +40,7 @@ from datasets import UserError, finite, one_vector, progress, watch
 class Layer:
     """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
     each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
-    float32 to train, float64 to check gradients."""
+    float32 to train; float64, if they have it when the net is made, to check gradients."""
     params = {}             # our names of the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
     only_training = False   # True: stands aside when the net predicts, as Dropout does
@@ -233,8 +233,8 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step() moves theta, in place, by its gradient g and two memories of past gradients: m of g, s of g².
-    η is a share of the learning rate `lr`, `weight_decay` the λ of a penalty λ/2 |theta|² on L (and in g)."""
+    """step(share) moves theta, in place, by its gradient g and two memories: m of past g, s of past g². η is
+    that share of the learning rate `lr`; `weight_decay` the λ of a penalty λ/2 |theta|²: g grows by λ θ."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)

@@ -1116,17 +1116,26 @@ class TestCommandLine(Test):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.place, shorter = Path(folder.name), {"rnn": "rnn --epochs 1 --hidden 64", "cnn": "cnn --epochs 5"}
-        pool = ThreadPoolExecutor(2)
-        cls.addClassCleanup(pool.shutdown, cancel_futures=True)
+        pool, cls.started = ThreadPoolExecutor(2), []
+        cls.addClassCleanup(cls.stop, pool)
         cls.runs = {script: pool.submit(lambda line: cls.finish(cls.start(line, cls.place)),
                                         shorter.get(script, script)) for script in reversed(SCRIPTS)}
 
-    @staticmethod
-    def start(line, folder):
+    @classmethod
+    def stop(cls, pool):
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in cls.started:
+            process.kill()
+        pool.shutdown()
+
+    @classmethod
+    def start(cls, line, folder):
         script, *argv = line.split()
         environment = {**os.environ, "DATASETS_DIR": str(folder), "PYTHONWARNINGS": "error::RuntimeWarning"}
-        return subprocess.Popen([sys.executable, str(HERE / f"{script}.py"), *argv], cwd=folder, text=True,
-                                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, str(HERE / f"{script}.py"), *argv], cwd=folder, text=True,
+                                   env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        cls.started.append(process)
+        return process
 
     @staticmethod
     def finish(process):
