@@ -400,8 +400,8 @@ def as_pictures(data, volumes=True):
     return data._replace(X_train=data.X_train.reshape(shape), X_test=data.X_test.reshape(shape))
 
 def as_rows(data):
-    """Features in rows (n, D), centred and scaled (batch_last scales pixels); y (n,), but (n, 1) where a net has
-    a single output: for two classes, and in a regression."""
+    """Features in rows (n, D), centred and scaled (batch_last scales pixels); y (n,), but (n, 1) for a
+    net of one output: for two classes, and in a regression."""
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))
     if X_train.dtype != np.uint8:
         mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
