@@ -297,8 +297,22 @@ class Test_mlp(Test):
         seeds = [self.learn(f"mlp --dataset iris --seed {seed}", seed == 0)[0] for seed in range(10)]
         self.assertGreaterEqual(np.mean([result["score"] for result in seeds]), 0.96)
         result, out = self.learn("mlp --dataset moons --search 4 --epochs 10", "figure")
-        self.assertEqual(len(re.findall(r"^trial +\d/4   validation loss \d.* --lr \d", out, re.M)), 4)
+        trials = re.findall(r"^trial +\d/4   validation loss (\d\S+)   (--optim.* --lr \d.*)$", out, re.M)
+        self.assertEqual(len(trials), 4)
+        self.assertIn(f"the best: {min(trials)[1]}\n", out)
         self.assertGreater(result["score"], 0.8)
+
+    def test_search_looks_at_held_out_data(self):
+        data, args = datasets.as_rows(datasets.load("moons")), mlp.parse_args("--search 3 --epochs 2".split())
+        rows = [(1, 0, 2, 0), (1, 0, 5, 0)], [(2, 0, 6, 0), (0, 0, 4, 0)], datasets.UserError
+        datasets.fill_in(args, mlp.SMALL)
+        with mock.patch.object(mlp, "train", side_effect=rows):
+            self.assertEqual([L for L, *_ in mlp.search(data, args, rng)], [5, 4, math.inf])
+
+    def test_probabilities(self):
+        for K, right in (1, lambda Z: np.concatenate([sigmoid(-Z), sigmoid(Z)])), (3, mlp.Softmax().forward):
+            net, X = double(mlp.Linear(2, K, rng)), rng.standard_normal((5, 2))
+            self.close(datasets.probabilities(net, X), right(net.forward(X.T)), 1e-6)
 
     def test_held_out_data_are_held_out(self):
         """Other test data: the same weights. A search never sees those of the end."""
@@ -1178,6 +1192,15 @@ class TestCommandLine(Test):
             self.assertEqual(again, plain, line)                                # the same seed
             for option, history in zip(options.split(", "), others):
                 self.assertNotEqual(history[-1][0], plain[-1][0], f"{line} {option}")
+
+    def test_learning_rate_falls_in_equal_steps(self):
+        self.few_digits(300, 60)
+        for line in "mlp --dataset moons", "cnn --dataset digits", BOOK, "autoencoder --dataset digits":
+            script, _ = self.words(line)
+            with mock.patch.object(script.Optimizer, "step") as step:
+                self.learn(f"{line} --epochs 2")
+            shares = [call.args[0] for call in step.call_args_list]
+            self.close(shares, 1 - np.arange(len(shares)) / len(shares))
 
     def test_exit_codes(self):
         processes = {script: self.start(f"{script} --dataset none", self.folder) for script in SCRIPTS}
