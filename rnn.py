@@ -382,6 +382,7 @@ class Series:
         rule = level[cut - s:-s] + level[cut - 1:-1] - level[cut - s - 1:-s - 1]
         changes = odd(net.forward(self.X[:-1], last=self.n_test)[0])
         own, (Z, state) = np.stack([level, level], axis=1), net.forward(self.X[:-self.n_test], last=1)
+        own[cut:] = np.nan                              # held out
         for t in range(cut, len(level)):                # running free: the net, and the rule, its ẑ always 0
             z = float(odd(Z)[0])
             growth = own[t - 1] - own[t - 1 - s] + [self.scale * z, 0]
