@@ -1,14 +1,14 @@
 """An autoencoder: squeeze every picture through a few numbers and back, and look at what those numbers mean.
 
 An encoder turns a picture into a handful of codes, a decoder turns codes into a picture; both are trained
-together to give back what went in. Nobody says what the codes should mean. But few numbers must do for all
-pictures, so they come to hold what tells one from another: slant, width, which digit. With --conv, strided
-convolutions go down and their transposes come up: the forward of the one is the backward of the other. The
-math stands in the right margin; the README derives it under the same numbers. What is named as in another
-script is the same as there, though here not all of it may be used.
+together to reproduce the input. Nobody says what the codes should mean, but as a few numbers must do for
+all pictures, they come to hold what tells them apart: slant, width, which digit. With --conv, strided
+convolutions go down and transposed ones up; the forward pass of one is the backward pass of the other. The
+README derives the equations in the right margin, under the same numbers. Code shared with other scripts is
+copied verbatim, so some of it may go unused here.
 
-    python autoencoder.py                              the digits of MNIST in 32 numbers
-    python autoencoder.py --latent 2                   in two: the plane of all digits
+    python autoencoder.py                              each digit of MNIST in 32 numbers
+    python autoencoder.py --latent 2                   in two: all digits in one plane
     python autoencoder.py --latent 2 8 32 --classify   how many does it take, and what are they good for?
     python autoencoder.py --mask 0.5 --labels 100      fill in what is missing, and learn from few labels
 
@@ -37,16 +37,16 @@ from datasets import UserError, finite, minibatches, one_vector, predict, watch
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
 
 class Layer:
-    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
-    float32 to train; float64, if they have it when the net is made, to check gradients."""
-    params = {}             # our names of the parameters, and PyTorch's
-    needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
-    only_training = False   # True: stands aside when the net predicts, as Dropout does
+    """forward(X) saves what backward needs. backward(dZ) takes ∂L/∂Z of the output Z, fills the array `dW` of
+    each parameter `W` in `params`, and returns ∂L/∂X of the input X. Results have the dtype of X, W and b:
+    float32 for training; float64 for gradient checks, if W and b are float64 when the net is built."""
+    params = {}             # our names for the parameters, and PyTorch's
+    needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
+    only_training = False   # True: skipped when the net predicts, as Dropout is
 
 class Linear(Layer):
-    """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
-    keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
+    keep signals stable: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
@@ -91,18 +91,18 @@ def places(side, kernel, stride, padding=0):
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 def unroll(X, kernel, s, p):
-    """For each row h of places, what kernels meet there: windows (H', kH C kW, W' N) of X (C, H, W, N)."""
+    """For each output row h, the inputs that kernels see: windows (H', kH C kW, W' N) of X (C, H, W, N)."""
     (C, H, W, N), (kH, kW) = X.shape, kernel
     _, OW = places(H, kH, s, p), places(W, kW, s, p)    # UserError if the kernel fits nowhere
     padded = np.zeros((H + 2 * p, C, W + 2 * p, N), X.dtype)
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
-    columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # those that column j of a kernel meets
+    columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # what column j of a kernel sees
     lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
-    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)     # not copied
+    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)     # a view: no copy
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
-    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), as in the windows: i, c, j
+    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), ordered as in windows: i, c, j
     Z = np.empty((len(W), len(windows), windows.shape[2]), windows.dtype)
     np.matmul(kernels, windows, out=Z.swapaxes(0, 1))   # one product for each row of Z
     return Z.reshape(*Z.shape[:2], -1, N)
@@ -114,7 +114,7 @@ def kernel_gradient(windows, dZ, dW):
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
-    """The way back: each Z[k,h,w] adds its kernel, times Z[k,h,w], to its place of X (C, *size, N)."""
+    """The way back from Z to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w], at its place."""
     (K, C, kH, kW), (K, OH, OW, N), (height, width) = W.shape, Z.shape, size
     parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
     X = np.zeros((C, height + 2 * p, width + 2 * p, N), Z.dtype)
@@ -123,10 +123,10 @@ def spread(Z, W, s, p, size):
     return X[:, p:p + height, p:p + width]
 
 class Conv2d(Layer):
-    """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), p zeros
-    around it: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW), b (K, 1).
-    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p, and Σ
-    runs over all that the left side lacks."""
+    """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), padded by
+    p zeros: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW); b is (K, 1).
+    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p, and each
+    Σ runs over all indices that are not on the left."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -152,8 +152,8 @@ class Conv2d(Layer):
             return spread(dZ, self.W, self.stride, self.padding, self.size)
 
 class ConvTranspose2d(Conv2d):
-    """Conv2d(K, C, ...) turned round: X (C, H', W', N) to Z (K, H, W, N) by W (C, K, kH, kW), b (K, 1). Each
-    X[c,h,w] adds the kernel W[c], times X[c,h,w], to its place: to y = s h + i − p, x = s w + j − p."""
+    """Conv2d(K, C, ...) transposed: X (C, H', W', N) to Z (K, H, W, N) with W (C, K, kH, kW), b (K, 1). Each
+    X[c,h,w] scales the kernel W[c] and adds it to Z at y = s h + i − p, x = s w + j − p."""
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
         super().__init__(K, C, kernel, rng, stride, padding)            # Var W = 2 / (K kH kW)
         self.W *= stride * math.sqrt(K / C)             # (95)  Var W = 2 s² / (C kH kW)
@@ -166,7 +166,7 @@ class ConvTranspose2d(Conv2d):
         return Z + self.b[:, :, None, None]             # (97)  Z[k,y,x] = Σ W[c,k,i,j] X[c,h,w] + bₖ
 
     def backward(self, dZ):
-        # Now dZ is the image, and X stands where a convolution has the gradient of its output.
+        # The roles are swapped: dZ is the image, and X stands in for the output gradient of a convolution.
         windows, N = unroll(dZ, self.kernel, self.stride, self.padding), dZ.shape[-1]
         kernel_gradient(windows, self.X, self.dW)       # (98)  ∂L/∂W[c,k,i,j] = Σ X[c,h,w] ∂L/∂Z[k,y,x]
         self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (99)  ∂L/∂bₖ = Σ ∂L/∂Z[k,y,x]
@@ -182,15 +182,15 @@ class Flatten(Layer):
         return dA.reshape(*self.shape, -1)
 
 class Unflatten(Flatten):
-    """Columns (C H W, N) as volumes (C, H, W, N): Flatten turned round."""
+    """Columns (C H W, N) as volumes (C, H, W, N): the reverse of Flatten."""
     def __init__(self, *shape):
         self.shape = shape
 
     forward, backward = Flatten.backward, Flatten.forward
 
 class Sequential:
-    """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
-    into which W, b, dW, db of the layers are views: fill them, never replace them. `weights`: W, b by name.
+    """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
+    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
     (A deep copy would lose the views. To copy a net, build another and fill its theta.)"""
     def __init__(self, *layers):
         self.layers = layers
@@ -203,14 +203,14 @@ class Sequential:
         return X
 
     def backward(self, dX):
-        """Given ∂L/∂X of the output, in training, fill dtheta; return ∂L/∂X of the input, if it is needed."""
+        """Given ∂L/∂X of the output of a training pass, fill dtheta; return ∂L/∂X of the input, if needed."""
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
 
 class Autoencoder(Sequential):
-    """Layers that encode, then layers that decode. `encoder` and `decoder` are nets of the same layers; their
-    theta and weights are still those of the whole."""
+    """Layers that encode, then layers that decode. `encoder` and `decoder` are nets that share these layers;
+    their theta and weights are still those of the whole net."""
     def __init__(self, encoder, decoder):
         super().__init__(*encoder, *decoder)
         self.encoder, self.decoder = copy(self), copy(self)
@@ -240,9 +240,9 @@ class BCELoss:
         return (P - self.Y) / P.size                    # (34)  ∂L/∂Z = 1/KN (σ(Z) − Y)
 
 class CrossEntropyLoss:
-    """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
+    """Minus log-probability of the right class under softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y.ravel(), np.arange(y.size)       # the places (yₙ, n) of the right classes
+        self.right = y.ravel(), np.arange(y.size)       # indices (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -253,43 +253,43 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step(share) moves theta, in place, by its gradient g and two memories: m of past g, s of past g². η is
-    that share of the learning rate `lr`; `weight_decay` the λ of a penalty λ/2 |theta|²: g grows by λ θ."""
+    """step(share) updates theta, in place, from its gradient g and two memories: m of past g, s of past g².
+    η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # in cache
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # or m, s fade below 1e-38, where floats are slow
+                g += 1e-18                              # keeps m, s above 1e-38: smaller floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
-    """Follows the gradient, with momentum (Polyak 1964)."""
+    """Stochastic gradient descent with momentum (Polyak 1964)."""
     def update(self, eta, theta, g, m, s, mu=0.9):
         m[:] = mu * m + g                               # (39)  m ← μ m + g
         theta -= eta * m                                # (40)  θ ← θ − η m
 
 class RMSprop(Optimizer):
-    """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
+    """Divides each gradient by its typical size (Tieleman & Hinton 2012)."""
     def update(self, eta, theta, g, m, s, rho=0.99, eps=1e-8):
         s[:] = rho * s + (1 - rho) * g * g              # (41)  s ← ρ s + (1 − ρ) g²
         theta -= eta * g / (np.sqrt(s) + eps)           # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
-    """Momentum, divided by the usual size; c1, c2 make averages of the sums m and s (Kingma & Ba 2015)."""
+    """Momentum, divided by the typical size; c1, c2 turn the sums m, s into averages (Kingma & Ba 2015)."""
     def update(self, eta, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
         s += g * g                                      # (44)  s ← β₂ s + g²
         c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
-        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ above and below the line
+        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ in numerator and denominator
         theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 
@@ -297,13 +297,13 @@ class Adam(Optimizer):
 
 LOSSES = {"mse": MSELoss, "bce": BCELoss}
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
-CHANNELS = 16, 32                                       # of the convolutions; each halves a side: 28, 14, 7
+CHANNELS = 16, 32                                       # each convolution halves the sides: 28, 14, 7
 
 def build(data, args, rng, codes=None):
     """The net for pictures (n, D), or (n, 1, H, W) for convolutions, its loss and its optimizer."""
     shape, encoder, decoder = data.X_train.shape[1:], [], []
     if args.conv:
-        for K in CHANNELS:                              # further down, and from there up again
+        for K in CHANNELS:                              # one more on the way down, and one on the way up
             encoder += [Conv2d(shape[0], K, 4, rng, 2, 1), ReLU()]
             decoder = [ReLU(), ConvTranspose2d(K, shape[0], 4, rng, 2, 1), *decoder]
             shape = K, shape[1] // 2, shape[2] // 2
@@ -314,11 +314,11 @@ def build(data, args, rng, codes=None):
         decoder = [ReLU(), Linear(width, D, rng), *decoder]
         D = width
     if args.conv or args.hidden or args.loss == "bce":
-        decoder += [Sigmoid()]                          # else it is a linear autoencoder
+        decoder += [Sigmoid()]                          # without it: a linear autoencoder
     net = Autoencoder(encoder[:-1], decoder[1:])        # no ReLU at the codes
     net.layers[0].needs_dX = False
-    if args.loss == "bce":                              # it has the sigmoid built in: net gives logits now,
-        net.layers = net.layers[:-1]                    # net.decoder gives pictures
+    if args.loss == "bce":                              # BCELoss includes the sigmoid: net gives logits now,
+        net.layers = net.layers[:-1]                    # net.decoder still gives pictures
     return net, LOSSES[args.loss](), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
 def corrupt(X, noise, mask, rng):
@@ -330,17 +330,17 @@ def corrupt(X, noise, mask, rng):
     return X
 
 def evaluate(net, X, noise=0.0, mask=0.0):
-    """What the net sees of uint8 pictures X (n, ...), what it makes of that, both in rows (n, D), the codes
-    (n, k) in between, and its squared error per pixel."""
+    """For uint8 pictures X (n, ...): what the net sees of them, its reconstructions, both as rows (n, D), the
+    codes (n, k) in between, and the mean squared error per pixel."""
     n, X = len(X), X * np.float32(1 / 255)
-    seen = corrupt(X, noise, mask, np.random.default_rng(0))    # the same each time
+    seen = corrupt(X, noise, mask, np.random.default_rng(0))    # the same corruption each time
     codes = predict(net.encoder, seen).T
     made = predict(net.decoder, codes).reshape(-1, n).T
     return seen.reshape(n, -1), made, codes, float(np.mean((made - X.reshape(n, -1)) ** 2))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0.0):
-    """Fit the net: a generator, which yields per epoch train loss, as the minibatches went by, and test
-    error. UserError if the loss is not finite."""
+    """Fit the net: a generator that yields, after each epoch, train loss, averaged over its minibatches, and
+    test error. UserError if the loss is not finite."""
     step, steps = 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         mean = 0
@@ -354,7 +354,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0
         yield mean, finite(evaluate(net, data.X_test, noise, mask)[-1], step, optimizer.lr)
 
 
-# --- The line to beat, and what codes are good for ------------------------------------------------------
+# --- The baseline to beat, and what codes are good for --------------------------------------------------
 
 def pca(X, k):
     """The mean (D,) of X (n, D), and the k directions V (k, D) in which it varies most (Pearson 1901)."""
@@ -366,14 +366,14 @@ def pca(X, k):
     return mean, V[:, ::-1].T[:k]                       # the largest λᵢ first
 
 def project(X, mean, V):
-    """What is left of X (n, D) after PCA."""
+    """What PCA reconstructs of X (n, D)."""
     return mean + (X - mean) @ V.T @ V                  # (104)  x̂ = x̄ + Vᵀ V (x − x̄)
 
 def regression(X, y, X_test, y_test, K, rng):
     """The test accuracy of softmax regression from features X (n, D) to classes y (n,)."""
     mean, size = X.mean(axis=0), X.std()
     net, loss = Sequential(Linear(X.shape[1], K, rng)), CrossEntropyLoss()
-    net.layers[0].needs_dX, optimizer = False, Adam(net, 0.01, 1 / len(X))      # few examples: simple rules
+    net.layers[0].needs_dX, optimizer = False, Adam(net, 0.01, 1 / len(X))      # few examples: keep W small
     epochs = 5 + 30_000 // len(X)
     for epoch in range(epochs):
         for x, k in minibatches((X - mean) / size, y, 256, rng):
@@ -383,9 +383,9 @@ def regression(X, y, X_test, y_test, K, rng):
     return np.mean(predict(net, (X_test - mean) / size).argmax(axis=0) == y_test)
 
 def usefulness(runs, data, sizes, rng):
-    """Softmax regression: a generator, which yields for each net of `runs`, by its codes, and each number of
-    labels in `sizes`, both numbers, and the test accuracy from pixels, reconstructions, and codes (which the
-    run keeps, too); if not all labels are used, the mean of ten draws."""
+    """Softmax regression: a generator that yields, for each net of `runs` and each number of labels in
+    `sizes`, the number of codes, that of labels, and the test accuracies from pixels, reconstructions, and
+    codes (also kept in the run). If not all labels are used, each is the mean of ten draws."""
     n, K = len(data.y_train), len(data.classes)
     for (k, run), labels in product(runs.items(), sizes):
         scores, draws = [], [rng.permutation(n)[:labels] for _ in range(10 if labels < n else 1)]
@@ -396,17 +396,17 @@ def usefulness(runs, data, sizes, rng):
         yield k, labels, *scores
 
 
-# --- t-SNE: points of many numbers as a map on paper, where near stays near -----------------------------
+# --- t-SNE: a flat map of points in many dimensions, where neighbours stay neighbours -------------------
 
 def check_perplexity(perplexity, n):
     if not 1 <= perplexity < n - 1:
-        raise UserError(f"perplexity {perplexity:g} does not fit {n} points: 1 <= perplexity < {n - 1} would")
+        raise UserError(f"perplexity {perplexity:g} does not fit {n} points: it must be >= 1 and < {n - 1}")
 
 def neighbours(d, perplexity):
-    """How likely a point takes each other point for its neighbour, p (n, n - 1), from squared distances d
-    (n, n - 1). Bisection finds the β of each row that makes it as undecided as among `perplexity` equals."""
-    d = d - d.min(axis=1, keepdims=True)                # cancels in (105): a far point gets no row of zeros
-    d /= d.mean(axis=1, keepdims=True) + 1e-300         # so that one range suits all; beyond it is rounding
+    """How likely each point is to pick each other one as neighbour, p (n, n - 1), from squared distances d
+    (n, n - 1). Bisection finds the β of each row that makes it as uncertain as among `perplexity` equals."""
+    d = d - d.min(axis=1, keepdims=True)                # cancels in (105); else outliers get rows of zeros
+    d /= d.mean(axis=1, keepdims=True) + 1e-300         # so one range of β suits all; beyond, only rounding
     low, high = np.full((len(d), 1), 1e-12), np.full((len(d), 1), 1e12)
     for _ in range(45):
         beta = np.sqrt(low * high)
@@ -424,7 +424,7 @@ def distances(X, Y):
     return x2 + y2 - 2 * X @ Y.T                        # (107)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
 
 def affinities(X, perplexity):
-    """How much each two of the points X (n, D) belong together: P (n, n), symmetric, sums to 1."""
+    """How strongly each pair of the points X (n, D) belongs together: P (n, n), symmetric, with sum 1."""
     n = len(X)
     check_perplexity(perplexity, n)
     X = X.astype(np.float64) - X.mean(axis=0, dtype=np.float64)
@@ -434,17 +434,17 @@ def affinities(X, perplexity):
     return np.maximum(P, 1e-30)                         # for the logarithm in (111)
 
 def divergence(P, Y):
-    """How badly the map Y (n, 2) shows the affinities P (n, n)."""
+    """How badly the map Y (n, 2) represents the affinities P (n, n)."""
     W = 1 / (1 + distances(Y, Y))                       # (109)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
     np.fill_diagonal(W, 0)
     Q = np.maximum(W / W.sum(), 1e-30)                  # (110)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
     return float(np.sum(P * np.log(P / Q)))             # (111)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ)
 
 def map_gradient(P, Y, exaggeration=1):
-    """∂L/∂Y (n, 2) of L = divergence(P, Y), P symmetric, the attraction multiplied by `exaggeration`."""
+    """∂L/∂Y (n, 2) of L = divergence(P, Y), for symmetric P, with the attraction times `exaggeration`."""
     n, Z, Y1 = len(Y), 0, np.hstack([Y, np.ones_like(Y[:, :1])])
     pull, push, rows = np.zeros_like(Y1), np.zeros_like(Y1), 1 + 100_000 // n
-    for start in range(0, n, rows):                     # so many at a time fit the fast cache
+    for start in range(0, n, rows):                     # as many at a time as fit the fast cache
         i, j = slice(start, start + rows), slice(start, n)
         W = 1 / (1 + distances(Y[i], Y[j]))
         W[:, :rows] = np.triu(W[:, :rows], 1)           # each pair once
@@ -457,20 +457,20 @@ def map_gradient(P, Y, exaggeration=1):
 
 def tsne(X, perplexity=30, iterations=1000):
     """A map Y (n, 2) of the points X (n, D), D > 1, and its KL divergence (van der Maaten & Hinton 2008).
-    Begins with the PCA of X; exaggerates in the first quarter of the iterations. Nothing in it is random."""
+    Starts from the PCA of X; exaggerates attraction in the first quarter of iterations. Deterministic."""
     P, n, (mean, V) = affinities(X, perplexity).astype(np.float32), len(X), pca(X, 2)
     Y = (X - mean) @ V.T
     Y = (Y * (1e-4 / (Y[:, 0].std() + 1e-30))).astype(np.float32)
     lr, early = max(n / 48, min(n / 4, 50)), iterations // 4
     for step in datasets.progress(range(iterations), "t-SNE"):
-        if step in (0, early):                          # begin anew
+        if step in (0, early):                          # start afresh
             m, gains = np.zeros_like(Y), np.ones_like(Y)
         exaggeration, mu = (12, 0.5) if step < early else (1, 0.8)
         dY = map_gradient(P, Y, exaggeration)
         gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
         m = mu * m + gains * dY                         # (113)  m ← μ m + g · ∂L/∂Y
         Y -= lr * m                                     # (114)  Y ← Y − η m
-        Y -= Y.mean(axis=0)                             # L stays; around 0 numbers are smallest, and rounding
+        Y -= Y.mean(axis=0)                             # leaves L as it is; numbers near 0 are rounded least
     return Y, divergence(P, Y)
 
 
@@ -480,7 +480,7 @@ HUES = np.array([[63, 144, 218], [255, 169, 14], [189, 31, 1], [148, 164, 162], 
                  [169, 107, 89], [231, 99, 0], [185, 172, 112], [113, 117, 129], [146, 218, 221]]) / 255
 
 def map_of(pictures, Y, hues):
-    """A sheet with pictures (n, H, W), each at its place Y (n, 2), unless another is in the way."""
+    """A sheet with pictures (n, H, W), each at its place Y (n, 2) unless another is in the way."""
     H, W = pictures.shape[1:]
     sheet, extent = np.ones((33 * H, 33 * W, 3)), np.ptp(Y, axis=0) + 1e-30
     corners = (Y - Y.min(axis=0)) / extent * (32 * H, 32 * W)
@@ -490,7 +490,7 @@ def map_of(pictures, Y, hues):
     return sheet
 
 def plot(runs, data, args, path, show):
-    """Pictures and what is left of them, the error, and what the codes of the last net mean."""
+    """Pictures and their reconstructions, the error, and what the codes of the last net mean."""
     (H, W), y, (k, run) = data.X_test.shape[1:], data.y_test, list(runs.items())[-1]
     pictures, codes, hues, history = data.X_test / 255, run["codes"], HUES[y % len(HUES)], run["history"]
     fig, ax = datasets.figure("RRRe;RRRe;LLMM;LLMM;LLMM;LLMM;LLMM", 13, 9.5)
@@ -508,7 +508,7 @@ def plot(runs, data, args, path, show):
         curves = dict(zip(("train", "test"), zip(*history)), PCA=[run["PCA"]] * len(history))
         ax["e"].locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
     for name, errors in curves.items():
-        if name != "train" or args.loss == "mse":       # the log loss of train is no squared error
+        if name != "train" or args.loss == "mse":       # with bce, the train loss is no squared error
             ax["e"].plot(x, errors, ".--" if name == "PCA" else ".-", label=name)
     ax["e"].set(title="error per pixel", xlabel=xlabel, ylim=0)
     ax["e"].legend()
@@ -520,7 +520,7 @@ def plot(runs, data, args, path, show):
         ranks = 100 * codes.argsort(axis=0).argsort(axis=0) / len(codes)
         ax["L"].scatter(*ranks.T, c=hues, s=4)
         counts = [np.histogram2d(*ranks[y == i].T, 10, [(0, 100)] * 2)[0] for i in range(len(data.classes))]
-        for i, name in enumerate(data.classes):         # where most are of this class, and few of others
+        for i, name in enumerate(data.classes):         # where this class is common and others are rare
             column, row = np.unravel_index((counts[i] ** 2 / (sum(counts) + 1)).argmax(), (10, 10))
             ax["L"].text(10 * column + 5, 10 * row + 5, name, ha="center", va="center", size=12,
                          bbox=dict(boxstyle="round", fc="white", ec=HUES[i % len(HUES)]))
@@ -530,7 +530,7 @@ def plot(runs, data, args, path, show):
         grid = np.stack(np.meshgrid(side[:, 0], side[::-1, 1]), axis=-1).reshape(-1, 2)
         datasets.plot_sheet(ax["M"], decoded(grid), 20, "what the decoder sees in the same plane")
     else:
-        first = np.unique(y, return_index=True)[1][:10]                 # of each class
+        first = np.unique(y, return_index=True)[1][:10]                 # one of each class
         walks = np.linspace(codes[first], codes[np.roll(first, -1)], 11, axis=1).reshape(-1, k)
         datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
         ax["M"].axis("off")
@@ -550,16 +550,16 @@ def parse_args(argv=None):
     parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--latent", type=number(int, 2), nargs="+", default=[32], metavar="K",
-           help="how many codes for a picture: few blur it; several numbers compare")
+           help="codes per picture: few blur it; several numbers are compared")
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS",
-           help="width of each layer down to the codes, and up again; none: linear, as PCA is")
-    option("--conv", action="store_true", help="convolutions before them: slower, with far fewer weights")
+           help="width of each layer down to the codes, and back up; none: linear, like PCA")
+    option("--conv", action="store_true", help="start with convolutions: slower, with far fewer weights")
     option("--loss", choices=LOSSES, default="mse", help="squared error, or log loss of every pixel")
-    option("--noise", type=number(float, 0), default=0, metavar="S", help="add noise, learn to take it away")
+    option("--noise", type=number(float, 0), default=0, metavar="S", help="add noise, learn to remove it")
     option("--mask", type=number(float, 0, 1), default=0, metavar="P", help="share of pixels to fill in")
     option("--classify", action="store_true", help="softmax regression on pixels, reconstructions, codes")
-    option("--labels", type=number(int, 1), metavar="N", help="the same with so few labels, in ten draws")
-    option("--perplexity", type=number(float, 1), metavar="P", help="neighbours that t-SNE looks at (30)")
+    option("--labels", type=number(int, 1), metavar="N", help="the same with only N labels, in ten draws")
+    option("--perplexity", type=number(float, 1), metavar="P", help="neighbours per point in t-SNE (30)")
     return parser.parse_args(argv)
 
 def main(argv=None):
@@ -573,7 +573,7 @@ def main(argv=None):
     datasets.fill_in(args, {**(CONV if args.conv else USUAL), "perplexity": max(1, min(30, shown / 4))}, n)
     if max(args.latent) > D:
         raise UserError(f"{max(args.latent)} codes are more than the {D} pixels: nothing would be squeezed")
-    if shown > 2:                                       # of fewer there is no map
+    if shown > 2:                                       # with fewer there is no map
         check_perplexity(args.perplexity, shown)
     X, X_test = (X.reshape(-1, D) * np.float32(1 / 255) for X in (data.X_train, data.X_test))
     runs = {}
@@ -581,7 +581,7 @@ def main(argv=None):
         net, loss, optimizer = build(data, args, rng, k)
         if args.load:
             datasets.read_weights(args.load, net.weights)
-        datasets.summary(f"autoencoder.py learns {data.name} by {k} codes", data, net)
+        datasets.summary(f"autoencoder.py learns {data.name} with {k} codes", data, net)
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
         history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test error {:.4f}")
         seen, made, codes, error = evaluate(net, data.X_test, args.noise, args.mask)
@@ -599,7 +599,7 @@ def main(argv=None):
         for k, run in runs.items():
             print(f"{k:5}   {run['test']:10.4f}   {run['PCA']:6.4f}")
     sizes = ([n] if args.classify else []) + ([min(args.labels, n)] if args.labels else [])
-    words = "{:3} codes, {:6,} labels   by pixels {:.2%}, reconstructions {:.2%}, codes {:.2%}"
+    words = "{:3} codes, {:6,} labels   from pixels {:.2%}, reconstructions {:.2%}, codes {:.2%}"
     watch(usefulness(runs, data, sizes, rng), len(runs) * len(sizes), words, unit="regression")
     plot(runs, pictures, args, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
     return {**list(runs.values())[-1], "runs": runs}

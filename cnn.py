@@ -1,15 +1,15 @@
 """A convolutional net: it looks for the same small patterns everywhere, and for patterns of patterns.
 
-A dense layer has a weight for every pixel, and must learn a stroke anew in every corner of the image.
-A convolution has one small kernel per pattern and lays it on every place of the image; max pooling keeps
-the best match of each neighbourhood, so that a shift by a pixel matters less. Two rounds of that, then
-dense layers decide. The math stands in the right margin; the README derives it under the same numbers.
-What is named as in another script is the same as there, though here not all of it may be used.
+A dense layer has a weight for every pixel, and must learn the same stroke again in every corner of the image.
+A convolution has one small kernel per pattern and slides it over the whole image; max pooling keeps the best
+match in each neighbourhood, so a shift by one pixel matters less. After two rounds of this, dense layers
+decide. The README derives the equations in the right margin, under the same numbers. Code shared with other
+scripts is copied verbatim, so some of it may go unused here.
 
     python cnn.py                                      learn to read the handwritten digits of MNIST
     python cnn.py --dataset fashion                    clothes instead
-    python cnn.py --save w.npz                         keep what has been learnt
-    python cnn.py --load w.npz --predict my_digit.png  and read your own handwriting with it
+    python cnn.py --save w.npz                         save what it has learnt
+    python cnn.py --load w.npz --predict my_digit.png  then read your own handwriting with it
 
 The first command ends with
 
@@ -42,26 +42,26 @@ def places(side, kernel, stride, padding=0):
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 class Layer:
-    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
-    float32 to train; float64, if they have it when the net is made, to check gradients."""
-    params = {}             # our names of the parameters, and PyTorch's
-    needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
-    only_training = False   # True: stands aside when the net predicts, as Dropout does
+    """forward(X) saves what backward needs. backward(dZ) takes ∂L/∂Z of the output Z, fills the array `dW` of
+    each parameter `W` in `params`, and returns ∂L/∂X of the input X. Results have the dtype of X, W and b:
+    float32 for training; float64 for gradient checks, if W and b are float64 when the net is built."""
+    params = {}             # our names for the parameters, and PyTorch's
+    needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
+    only_training = False   # True: skipped when the net predicts, as Dropout is
 
 def unroll(X, kernel, s, p):
-    """For each row h of places, what kernels meet there: windows (H', kH C kW, W' N) of X (C, H, W, N)."""
+    """For each output row h, the inputs that kernels see: windows (H', kH C kW, W' N) of X (C, H, W, N)."""
     (C, H, W, N), (kH, kW) = X.shape, kernel
     _, OW = places(H, kH, s, p), places(W, kW, s, p)    # UserError if the kernel fits nowhere
     padded = np.zeros((H + 2 * p, C, W + 2 * p, N), X.dtype)
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
-    columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # those that column j of a kernel meets
+    columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # what column j of a kernel sees
     lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
-    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)     # not copied
+    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)     # a view: no copy
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
-    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), as in the windows: i, c, j
+    kernels = W.swapaxes(1, 2).reshape(len(W), -1)      # (K, kH C kW), ordered as in windows: i, c, j
     Z = np.empty((len(W), len(windows), windows.shape[2]), windows.dtype)
     np.matmul(kernels, windows, out=Z.swapaxes(0, 1))   # one product for each row of Z
     return Z.reshape(*Z.shape[:2], -1, N)
@@ -73,7 +73,7 @@ def kernel_gradient(windows, dZ, dW):
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
-    """The way back: each Z[k,h,w] adds its kernel, times Z[k,h,w], to its place of X (C, *size, N)."""
+    """The way back from Z to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w], at its place."""
     (K, C, kH, kW), (K, OH, OW, N), (height, width) = W.shape, Z.shape, size
     parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
     X = np.zeros((C, height + 2 * p, width + 2 * p, N), Z.dtype)
@@ -82,10 +82,10 @@ def spread(Z, W, s, p, size):
     return X[:, p:p + height, p:p + width]
 
 class Conv2d(Layer):
-    """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), p zeros
-    around it: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW), b (K, 1).
-    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p, and Σ
-    runs over all that the left side lacks."""
+    """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), padded by
+    p zeros: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW); b is (K, 1).
+    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p, and each
+    Σ runs over all indices that are not on the left."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -112,16 +112,16 @@ class Conv2d(Layer):
 
 class MaxPool2d(Layer):
     """The largest number in each window of each channel: X (C, H, W, N) to A (C, H', W', N). Windows have
-    side `kernel` or (kH, kW), and begin `stride` apart: side by side, if it is not given. In the margin,
+    size `kernel`, one side or (kH, kW), and start `stride` apart (default: side by side). In the margin,
     place (i, j) of the window for A[c,h,w] is y = sH h + i, x = sW w + j."""
     def __init__(self, kernel, stride=None):
-        given = kernel, kernel if stride is None else stride        # one number counts for both sides
+        given = kernel, kernel if stride is None else stride        # one number sets both sides
         self.kernel, self.stride = (np.broadcast_to(sides, 2).tolist() for sides in given)
         if min(self.kernel + self.stride) < 1:
             raise UserError(f"pooling cannot have kernel {kernel}, stride {stride}")
 
     def by_place(self, X):
-        """For each place in a window, row by row, what stands there in all windows: views (C, H', W', N)."""
+        """For each place in a window, row by row, the values there in all windows: views (C, H', W', N)."""
         (kH, kW), (sH, sW) = self.kernel, self.stride
         OH, OW = places(X.shape[1], kH, sH), places(X.shape[2], kW, sW)
         return [X[:, i:i + sH * OH:sH, j:j + sW * OW:sW] for i in range(kH) for j in range(kW)]
@@ -135,7 +135,7 @@ class MaxPool2d(Layer):
         dX, left = np.zeros_like(self.X), dA.copy()
         for seen, dseen in zip(self.by_place(self.X), self.by_place(dX)):
             won = left * (seen == self.A)
-            left -= won                                 # of equals, the first in its window takes all
+            left -= won                                 # in a tie, the first in its window takes all
             dseen += won                                # (53)  ∂L/∂X[c,y,x] = Σ ∂L/∂A[c,h,w]  where it won
         return dX
 
@@ -149,8 +149,8 @@ class Flatten(Layer):
         return dA.reshape(*self.shape, -1)
 
 class Linear(Layer):
-    """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
-    keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
+    keep signals stable: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
@@ -180,8 +180,8 @@ class ReLU(Layer):
         return dA * (self.A > 0)                        # (23)  ∂L/∂Z = ∂L/∂A · [A > 0]
 
 class Sequential:
-    """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
-    into which W, b, dW, db of the layers are views: fill them, never replace them. `weights`: W, b by name.
+    """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
+    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
     (A deep copy would lose the views. To copy a net, build another and fill its theta.)"""
     def __init__(self, *layers):
         self.layers = layers
@@ -194,7 +194,7 @@ class Sequential:
         return X
 
     def backward(self, dX):
-        """Given ∂L/∂X of the output, in training, fill dtheta; return ∂L/∂X of the input, if it is needed."""
+        """Given ∂L/∂X of the output of a training pass, fill dtheta; return ∂L/∂X of the input, if needed."""
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
@@ -203,9 +203,9 @@ class Sequential:
 # --- Loss and optimizers, as in mlp.py ------------------------------------------------------------------
 
 class CrossEntropyLoss:
-    """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
+    """Minus log-probability of the right class under softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y.ravel(), np.arange(y.size)       # the places (yₙ, n) of the right classes
+        self.right = y.ravel(), np.arange(y.size)       # indices (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -216,43 +216,43 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step(share) moves theta, in place, by its gradient g and two memories: m of past g, s of past g². η is
-    that share of the learning rate `lr`; `weight_decay` the λ of a penalty λ/2 |theta|²: g grows by λ θ."""
+    """step(share) updates theta, in place, from its gradient g and two memories: m of past g, s of past g².
+    η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # in cache
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # or m, s fade below 1e-38, where floats are slow
+                g += 1e-18                              # keeps m, s above 1e-38: smaller floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
-    """Follows the gradient, with momentum (Polyak 1964)."""
+    """Stochastic gradient descent with momentum (Polyak 1964)."""
     def update(self, eta, theta, g, m, s, mu=0.9):
         m[:] = mu * m + g                               # (39)  m ← μ m + g
         theta -= eta * m                                # (40)  θ ← θ − η m
 
 class RMSprop(Optimizer):
-    """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
+    """Divides each gradient by its typical size (Tieleman & Hinton 2012)."""
     def update(self, eta, theta, g, m, s, rho=0.99, eps=1e-8):
         s[:] = rho * s + (1 - rho) * g * g              # (41)  s ← ρ s + (1 − ρ) g²
         theta -= eta * g / (np.sqrt(s) + eps)           # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
-    """Momentum, divided by the usual size; c1, c2 make averages of the sums m and s (Kingma & Ba 2015)."""
+    """Momentum, divided by the typical size; c1, c2 turn the sums m, s into averages (Kingma & Ba 2015)."""
     def update(self, eta, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
         s += g * g                                      # (44)  s ← β₂ s + g²
         c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
-        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ above and below the line
+        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ in numerator and denominator
         theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 
@@ -261,13 +261,13 @@ class Adam(Optimizer):
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 def build(data, args, rng):
-    """The net for pictures (n, 1, H, W), its loss and its optimizer, as the options want them."""
+    """The net for pictures (n, 1, H, W), its loss and its optimizer, as the options specify."""
     layers, C, blank = [], 1, np.zeros((*data.X_train.shape[1:], 1), np.float32)
-    for K in args.channels:                             # ReLU after max pooling: the same, for less work
+    for K in args.channels:                             # ReLU after max pooling: same result, less work
         layers += [Conv2d(C, K, args.kernel_size, rng), MaxPool2d(2), ReLU()]
         C = K
     layers += [Flatten()]
-    D = len(Sequential(*layers).forward(blank))         # a blank picture finds out what is left of its size
+    D = len(Sequential(*layers).forward(blank))         # a blank picture tells how many numbers are left
     for width in args.hidden:
         layers += [Linear(D, width, rng, "he"), ReLU()]
         D = width
@@ -276,16 +276,16 @@ def build(data, args, rng):
     return net, CrossEntropyLoss(), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
 def multiply_adds(layer, Z):
-    """What a layer does for each example to make Z (K, H', W', N)."""
+    """The multiply-adds that a layer needs per example to compute Z (K, H', W', N)."""
     return layer.W.size * math.prod(Z.shape[1:-1]) if layer.params else 0  # (55)  C kH kW K H' W'
 
 def accuracy(Z, y):
-    """The share of examples whose largest logit, Z (K, N), is that of their class y (N,)."""
+    """The share of examples whose largest logit in Z (K, N) is that of the right class, y (N,)."""
     return float(np.mean(Z.argmax(axis=0) == y))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
-    """Fit the net: a generator, which yields per epoch train loss, train accuracy, test loss, test accuracy;
-    those of train as the minibatches went by. UserError if the loss is not finite."""
+    """Fit the net: a generator that yields, after each epoch, train loss, train accuracy, test loss, test
+    accuracy. Train values are averages over its minibatches. UserError if the loss is not finite."""
     step, steps = 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         sums = np.zeros(2)
@@ -312,7 +312,7 @@ def plot(net, data, history, path, show):
         if X.ndim == 4 and not isinstance(layer, MaxPool2d):
             what = "what fits where" if isinstance(layer, Conv2d) else "the best of each 2 x 2"
             maps.append((X[..., 0], f"{what}\n{' x '.join(map(str, X.shape[:3]))}"))
-    steps = "0123456789abcdefghijk"[:len(maps) + 2]     # the panels of one picture's way through the net
+    steps = "0123456789abcdefghijk"[:len(maps) + 2]     # panels that follow one picture through the net
     n = len(steps)
     top = "W" * (n // 2) + "C" * (n - n // 2 - 1)
     fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * n}", max(13, 2 * n), 9.5)
@@ -336,9 +336,9 @@ def plot(net, data, history, path, show):
 # --- The user's own pictures ----------------------------------------------------------------------------
 
 def prepare(file, H, W, turned=False, longest=20):
-    """A picture file as the data are, (H, W) uint8. If they are of 28 x 28 pixels, as MNIST made its digits:
-    light ink on black, `longest` pixels at its longest, its centre of mass in the middle. Else: scaled, and
-    `turned` into its negative. UserError if it is blank or no picture."""
+    """A picture file in the format of the data, (H, W) uint8. If that is 28 x 28, it is treated like MNIST's
+    digits: light ink on black, the longer side `longest` pixels, the centre of mass in the middle. Otherwise
+    it is only scaled, and inverted if `turned`. UserError if it is blank or not a picture."""
     from PIL import Image
     paper = datasets.read_picture(file)
     if (H, W) != (28, 28):
@@ -349,15 +349,15 @@ def prepare(file, H, W, turned=False, longest=20):
     grid = np.mgrid[-1:1:grey.shape[0] * 1j, -1:1:grey.shape[1] * 1j]
     terms, edge = np.stack([np.ones_like(grey), *grid], axis=-1), np.abs(grid).max(axis=0) > 0.85
     light = np.median(grey[edge])
-    for _ in range(3):                                  # light falls unevenly: through the greys of the edge
-        error = np.abs(grey - light)[edge]              # goes a plane, and the most distant are not paper
+    for _ in range(3):                                  # light is uneven: fit a plane to the greys near the
+        error = np.abs(grey - light)[edge]              # edge, without the worst quarter: it may be ink
         near = error <= np.quantile(error, 0.75)
         light = terms @ np.linalg.lstsq(terms[edge][near], grey[edge][near], rcond=None)[0]
-    ink = grey - light                                  # few pixels, far from 0: the cube has their sign
+    ink = grey - light                                  # ink is rare but far from 0: its sign wins in Σ ink³
     ink = np.maximum(ink * np.sign(np.sum(ink ** 3)), 0)            # dark on light, or light on dark
     if ink.max() < 32:
-        raise UserError(f"{file} is blank: its greys reach from {grey.min():.0f} to {grey.max():.0f}")
-    ink[ink < 0.4 * ink.max()] = 0                      # shadows, and the grain of the paper
+        raise UserError(f"{file} is blank: its greys range from {grey.min():.0f} to {grey.max():.0f}")
+    ink[ink < 0.4 * ink.max()] = 0                      # no shadows, no paper grain
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
     h, w = (max(1, round(longest / max(ink.shape) * side)) for side in ink.shape)
@@ -370,7 +370,7 @@ def prepare(file, H, W, turned=False, longest=20):
     return picture
 
 def classify(net, files, pictures, classes, path, show):
-    """Say the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
+    """Print the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
     P = datasets.probabilities(net, pictures[:, None])
     fig, ax = datasets.figure("P", max(2 * len(files), 4), 3.5)
     datasets.plot_sheet(ax["P"], pictures, len(files))
@@ -391,11 +391,11 @@ def parse_args(argv=None):
     parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
-           help="patterns that each convolution looks for: more see more, and cost more")
-    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of all their kernels")
+           help="number of kernels in each convolution: more see more, but cost more")
+    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of every kernel")
     option("--hidden", type=number(int, 1), nargs="*", default=[64], metavar="UNITS",
            help="width of each dense layer before the last")
-    option("--predict", nargs="+", metavar="PICTURE", help="say what these show; after --load, only that")
+    option("--predict", nargs="+", metavar="PICTURE", help="classify these; with --load, skip training")
     return parser.parse_args(argv)
 
 def main(argv=None):
@@ -405,7 +405,7 @@ def main(argv=None):
     only_predict = args.predict and args.load and args.epochs is None
     name = args.dataset or "mnist"
     if only_predict and name == "mnist":
-        name = "digits"                                 # pictures of the same kind, and at hand
+        name = "digits"                                 # the same kind of pictures, and no download
     data = datasets.load(name, args.seed, fallback=None if args.dataset else "digits")
     data = datasets.as_pictures(data)
     datasets.fill_in(args, USUAL, len(data.X_train))

@@ -1,11 +1,11 @@
-"""What the scripts share: data, cut into minibatches; progress, weights, panels; clear words for mistakes.
+"""What the scripts share: data and minibatches, progress bars, weights, plots, clear error messages.
 
     data = load("mnist")                   # one row per example, images as uint8
     for X, y in minibatches(data.X_train, data.y_train, 128, rng): ...   # batch last, float32
 
 Generated or built in: blobs, xor, moons, circles, spirals, sine, iris, digits.
 Downloaded on first use into data/ (or $DATASETS_DIR): mnist, fashion, kmnist, cats-dogs.
-Any other name is the path of a folder of pictures with one sub-folder per class.
+Any other name is taken as the path of a folder of pictures, with one sub-folder per class.
 """
 import argparse
 import csv
@@ -30,31 +30,31 @@ Data = namedtuple("Data", "name X_train y_train X_test y_test classes turned", d
 Data.__doc__ += """
 
 X: one row per example; uint8 images (n, height, width), or float features (n, D).
-y: class numbers (n,), or float targets (n, 1). classes: their names; () in a regression.
-turned: whether pictures were turned into their negatives, being dark on light."""
+y: class numbers (n,), or float targets (n, 1). classes: the class names; () for regression.
+turned: True if the pictures were dark on light and have been turned into their negatives."""
 
 class UserError(Exception):
-    """Something that the user can mend, told in one sentence."""
+    """Something the user can fix, explained in one sentence."""
 
 class Unavailable(UserError):
     """The data are not on disk and cannot be downloaded."""
 
 def _numbers(text, digits):
-    """The numbers in a text, each of so many digits."""
+    """The numbers in a text, each `digits` digits long."""
     return np.frombuffer("".join(text.split()).encode(), f"S{digits}").astype(int)
 
 
 # --- Generated in the plane, and one curve --------------------------------------------------------------
 
 def split(name, X, y, classes, rng):
-    """Data with a fifth of every class (of all examples in a regression) set aside as test."""
+    """Data with a fifth of every class (for regression, of all examples) held out as the test set."""
     groups = [np.flatnonzero(y == k) for k in range(len(classes))] if classes else [np.arange(len(y))]
     parts = [np.split(rng.permutation(rows), [max(1, round(len(rows) / 5))]) for rows in groups]
     test, train = map(np.concatenate, zip(*parts))
     return Data(name, X[train], y[train], X[test], y[test], classes)
 
 def _generated(name, rng, n=500):
-    """n points in the plane for each class, drawn as complex numbers; for `sine` a noisy curve."""
+    """n random points in the plane per class, as complex numbers; for `sine`, points of a noisy curve."""
     def noise(size):
         return size * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
 
@@ -101,9 +101,9 @@ _IRIS = """
 
 # --- Built in: handwritten digits, drawn by code --------------------------------------------------------
 
-# The shapes that people give each digit. A shape is one or more pen strokes, split by commas. A stroke is
-# a row of points "column row" on a 10 x 10 grid, 00 at the top left. The pen runs smoothly through them: a
-# corner is where one stroke ends and another begins. A stroke that ends at its own first point is a ring.
+# The ways people write each digit. A shape is one or more pen strokes, separated by commas. A stroke is a
+# sequence of points, "column row", on a 10 x 10 grid with 00 at the top left. The pen runs smoothly through
+# them; a corner is where one stroke ends and another begins. A stroke that ends where it began is a ring.
 _STROKES = {
     0: ["40 12 16 49 77 72 40", "50 32 26 49 67 63 50", "61 41 13 17 49 77 73 51", "50 12 06 49 97 83 50"],
     1: ["40 44 49", "22 40, 40 44 49", "22 40, 40 44 49, 29 49 69"],
@@ -124,18 +124,18 @@ _STROKES = {
     9: ["71 50 21 13 25 45 63 71, 71 65 69", "72 50 21 13 35 54 72 65 58 39 18",
         "62 40 21 23 44 63 61, 62 55 39", "60 31 13 24 53 71, 71 54 39", "61 40 22 34 53 61, 61 55 49"]}
 
-# A Catmull-Rom curve from the 2nd to the 3rd of four points: at time t they weigh [1 t t^2 t^3] @ this.
+# A Catmull-Rom curve from the 2nd to the 3rd of four points: at time t, weight them by [1 t t^2 t^3] @ this.
 _CATMULL_ROM = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
 
 def _pen(shape, steps=12):
-    """A shape's points (P, 2) and two matrices (S, P) that make them the pen's S places and S moves."""
+    """A shape's points (P, 2) and two matrices (S, P) that map them to the pen's S places and S moves."""
     names, fours = sorted(set(shape.replace(",", " ").split())), []     # strokes that meet share a point
     for stroke in shape.split(","):
         s = [names.index(name) for name in stroke.split()]
-        before, after = (s[-2], s[1]) if s[0] == s[-1] else (s[0], s[-1])           # only a ring goes on
+        before, after = (s[-2], s[1]) if s[0] == s[-1] else (s[0], s[-1])           # a ring wraps round
         s = [before, *s, after]
         fours += zip(s, s[1:], s[2:], s[3:])
-    pieces = np.eye(len(names))[np.array(fours)]                        # each chooses its four points (4, P)
+    pieces = np.eye(len(names))[np.array(fours)]                        # each selects its four points (4, P)
     powers = np.vander((np.arange(steps) + 0.5) / steps, 4, increasing=True)
     place = powers @ _CATMULL_ROM
     move = powers[:, :3] @ ([[1], [2], [3]] * _CATMULL_ROM[1:]) / steps             # the derivative times dt
@@ -143,11 +143,11 @@ def _pen(shape, steps=12):
     return points, *(np.concatenate(matrix @ pieces) for matrix in (place, move))
 
 def _draw(rng, shape, count):
-    """`count` images (count, 28, 28) uint8 of one shape, each by another hand."""
+    """`count` images (count, 28, 28) uint8 of one shape, each in a different handwriting."""
     def vary(low, high, rows=1, columns=1):
         return rng.uniform(low, high, (count, rows, columns))
 
-    # Another hand: other points, a smooth warp (waves across the grid), another width, slant and turn.
+    # Vary the handwriting: the points, a smooth warp (waves across the grid), the width, slant and rotation.
     points, places, moves = _pen(shape)
     points = points - 4.5 + vary(-0.65, 0.65, *points.shape)            # 4.5 is the middle of the grid
     points += vary(-1.4, 1.4, 1, 2) * np.sin(points @ vary(-0.6, 0.6, 2, 2) + vary(0, 2 * np.pi, 1, 2))
@@ -156,23 +156,23 @@ def _draw(rng, shape, count):
     turn = vary(-0.25, 0.25)
     x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
 
-    # The pen's path (count, S, 1), as in MNIST: 20 pixels at its longest, the centre of mass in the middle.
-    length = np.hypot(moves @ x, moves @ y)                             # of path that each place stands for
+    # The pen's path (count, S, 1), as in MNIST: 20 pixels on its longer side, centre of mass in the middle.
+    length = np.hypot(moves @ x, moves @ y)                             # of the path each place represents
     x, y = places @ x, places @ y
-    pen = 0.7 * np.exp(vary(-0.4, 0.4))                                 # the pen's radius in pixels: a sigma
+    pen = 0.7 * np.exp(vary(-0.4, 0.4))                                 # the pen's radius (sigma) in pixels
     box = np.maximum(np.ptp(x, axis=1, keepdims=True), np.ptp(y, axis=1, keepdims=True))
     scale = (20 - 3 * pen) / box                                        # ink spreads 1.5 sigma to each side
     mass = length / length.sum(axis=1, keepdims=True)
     x, y = (14 + scale * (v - (v * mass).sum(axis=1, keepdims=True)) for v in (x, y))
 
-    # Each place leaves a round drop of ink: a Gaussian across times one down. Drops add up; 1 is full.
+    # Each place leaves a round drop of ink: a Gaussian across times one down. Drops add up, to at most 1.
     pressure = np.exp(vary(0.5, 1.2))                                   # ink along the middle of a line
     ink = pressure * scale * length / (pen * np.sqrt(2 * np.pi))
     across, down = (np.exp(-((np.arange(28) - v) / pen) ** 2 / 2) for v in (x, y))  # (count, S, 28)
     return (255 * np.minimum((ink * down).transpose(0, 2, 1) @ across, 1)).astype(np.uint8)
 
 def _digits(rng, n):
-    """n images (n, 28, 28) uint8 of handwritten digits and their labels (n,), as many of each digit."""
+    """n images (n, 28, 28) uint8 of handwritten digits and their labels (n,), equally many of each digit."""
     labels = rng.permutation(np.arange(n) % 10)
     images, taste = np.empty((n, 28, 28), np.uint8), rng.random(n)      # taste chooses among the shapes
     for digit, shapes in _STROKES.items():
@@ -210,16 +210,16 @@ _FILES = {   # name: classes, file names, their MD5, mirrors (best first)
 }
 
 def _download(url, path, md5):
-    """Fetch url. There is a file `path` only when all its bytes are there and right."""
+    """Download url. The file `path` appears only once all its bytes have arrived and are right."""
     with urllib.request.urlopen(url, timeout=10) as response:
         size, blocks = int(response.headers["Content-Length"] or 0), iter(lambda: response.read(2 ** 16), b"")
         body = b"".join(progress(blocks, f"downloading {path.parent.name}/{path.name}", 1 + size // 2 ** 16))
     if len(body) < size:
         raise OSError(f"the connection ended after {len(body):,} of {size:,} bytes")
     if hashlib.md5(body).hexdigest() != md5:
-        raise OSError(f"wrong checksum: its {len(body):,} bytes are not the file, perhaps a web page")
+        raise OSError(f"wrong checksum: got {len(body):,} bytes of something else, perhaps a web page")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")            # another process has another
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")            # each process writes its own
     try:
         part.write_bytes(body)
         os.replace(part, path)
@@ -227,7 +227,7 @@ def _download(url, path, md5):
         part.unlink(missing_ok=True)
 
 def find(name, file, md5, mirrors):
-    """The path of a file of the data set `name`, on first use downloaded from the first mirror that works."""
+    """The path of a file of the data set `name`, downloaded on first use from the first mirror that works."""
     folder = Path(os.environ.get("DATASETS_DIR") or Path(__file__).parent / "data").expanduser() / name
     path, failures = folder / file, []
     if path.exists():
@@ -238,11 +238,11 @@ def find(name, file, md5, mirrors):
             return path
         except (OSError, http.client.HTTPException) as error:
             failures.append(f"{mirror.split('/')[2]}: {str(error).strip('<>')}")
-    raise Unavailable(f"{path} is not there and cannot be downloaded ({'; '.join(failures)}); "
-                      f"put it there yourself, or choose another --dataset")
+    raise Unavailable(f"{path} does not exist and cannot be downloaded ({'; '.join(failures)}); "
+                      f"put the file there yourself, or choose another --dataset")
 
 def _read(path):
-    """The arrays in a file: a gzipped IDX has images (n, height, width) or labels (n,), an HDF5 both."""
+    """The arrays in a file: gzipped IDX holds images (n, height, width) or labels (n,), HDF5 holds both."""
     try:
         if path.suffix == ".hdf5":
             import h5py
@@ -253,35 +253,35 @@ def _read(path):
             raw, dimensions = file.read(), 3 if "images" in path.name else 1
         magic, *shape = np.frombuffer(raw, ">u4", 1 + dimensions).tolist()     # the size of each dimension
         if magic != 2048 + dimensions:
-            raise ValueError(f"its first number is {magic}, not {2048 + dimensions}")
+            raise ValueError(f"its magic number is {magic}, not {2048 + dimensions}")
         return [np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)]
     except ImportError:
-        raise UserError("cats-dogs comes as HDF5, which needs a package more: pip install h5py") from None
+        raise UserError("cats-dogs comes as HDF5, which needs one more package: pip install h5py") from None
     except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it to download it anew") from error
+        raise UserError(f"{path} is damaged ({error}); delete it to download it again") from error
 
 def _downloaded(name):
-    """A data set of _FILES, its parts checked against each other."""
+    """A data set from _FILES; checks that its parts fit together."""
     classes, files, sums, mirrors = _FILES[name]
     paths = [find(name, file, md5, mirrors) for file, md5 in zip(files, sums)]
     X_train, y_train, X_test, y_test = (array for path in paths for array in _read(path))
     for X, y in (X_train, y_train), (X_test, y_test):
         if (X.ndim != 3 or not X.size or len(X) != len(y) or not 0 <= y.min() <= y.max() < len(classes)
                 or X.shape[1:] != X_train.shape[1:]):
-            raise UserError(f"{paths[0].parent}: images and labels do not fit each other; delete the folder")
+            raise UserError(f"images and labels in {paths[0].parent} do not fit together; delete the folder")
     return Data(name, X_train, y_train.astype(np.int64), X_test, y_test.astype(np.int64), classes)
 
 def read_picture(file):
-    """A picture file as a grey PIL image, upright, on white where it is transparent; else UserError."""
+    """A picture file as an upright grey PIL image, white where transparent; UserError if it is unreadable."""
     from PIL import Image, ImageOps
     try:
         with Image.open(file) as image:
-            image = ImageOps.exif_transpose(image)      # as the camera was held
-            if image.mode.startswith("I"):              # 16 bits, from a scanner
+            image = ImageOps.exif_transpose(image)      # upright, however the camera was held
+            if image.mode.startswith("I"):              # 16 bits, as from a scanner
                 image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
             image = image.convert("RGBA")
     except Exception as error:                          # PIL raises half a dozen kinds
-        raise UserError(f"{file} is not a picture that can be read: {error}") from error
+        raise UserError(f"cannot read {file} as a picture: {error}") from error
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L")
 
 def _folder(path, rng, size=64):
@@ -291,10 +291,10 @@ def _folder(path, rng, size=64):
                     if file.suffix.lower() in (".jpg", ".jpeg", ".png")] for name in names}
     few = [f"{name} ({len(files[name])})" for name in names if len(files[name]) < 2]
     if len(names) < 2 or few:
-        raise UserError(f"{path} needs a sub-folder per class, at least 2, each with at least 2 JPEG or PNG "
-                        f"files; it has {len(names)}, with fewer files: {', '.join(few[:5]) or 'none'}")
+        raise UserError(f"{path} needs at least 2 sub-folders, one per class, each with at least 2 JPEG or "
+                        f"PNG files; it has {len(names)}, with too few in: {', '.join(few[:5]) or 'none'}")
     X = np.stack([np.asarray(read_picture(file).resize((size, size))) for file in sum(files.values(), [])])
-    turned = X.mean() > 127                             # ink on paper: 0 shall mean that nothing is there
+    turned = X.mean() > 127                             # ink on paper: make 0 mean that nothing is there
     X = 255 - X if turned else X
     y = np.repeat(np.arange(len(names)), [len(files[name]) for name in names])
     return split(path.resolve().name, X, y, tuple(names), rng)._replace(turned=turned)
@@ -305,7 +305,7 @@ def _folder(path, rng, size=64):
 _SHAKESPEARE = ("shakespeare", "input.txt", "6fb458f1232090904fb40fe944165e91",
                 ["https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"])
 
-# Passengers of airlines per month, in thousands, 1949 to 1960, three digits each (Box & Jenkins 1970).
+# Airline passengers per month, in thousands, 1949 to 1960, three digits each (Box & Jenkins 1970).
 _AIRLINE = """
 112118132129121135148148136119104118115126141135125149170170158133114140145150178163172178199199184162146166
 171180193181183218230242209191172194196196236235229243264272237211180201204188235227234264302293259229203229
@@ -314,8 +314,8 @@ _AIRLINE = """
 """
 
 def load_text(name, fallback=None):
-    """The name and the characters of shakespeare, of python-docs (the reference in every Python), or of a
-    file in UTF-8. If the download fails, `fallback` names the text to use instead. Raises UserError."""
+    """The name and the characters of shakespeare, of python-docs (the reference that comes with Python), or
+    of a UTF-8 file. If the download fails, `fallback` names the text to use instead. Raises UserError."""
     try:
         if name == "python-docs":
             from pydoc_data.topics import topics
@@ -328,14 +328,14 @@ def load_text(name, fallback=None):
         print(f"{error}; using {fallback} instead", flush=True)
         return load_text(fallback)
     except UnicodeDecodeError:
-        raise UserError(f"{name} is not a text in UTF-8") from None
+        raise UserError(f"{name} is not a UTF-8 text file") from None
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"no data set or text file is called {name}; there are: shakespeare, python-docs, "
-                        "airline, sine, adding") from None
+        raise UserError(f"no data set or text file is called {name}; the data sets are: shakespeare, "
+                        "python-docs, airline, sine, adding") from None
 
 def load_series(name, column=None, seed=0):
-    """The name, the values, and the steps per season of airline, of sine (with noise), or of a column (the
-    last, if it is not named) of a CSV file, whose first line has the names. Raises UserError."""
+    """The name, the values, and the steps per season of airline, of sine (with noise), or of a column (by
+    default the last) of a CSV file whose first line has the column names. Raises UserError."""
     if name == "airline":
         return name, _numbers(_AIRLINE, 3), 12
     if name == "sine":
@@ -347,7 +347,7 @@ def load_series(name, column=None, seed=0):
         reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
         rows = [(reader.line_num, row) for row in reader if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{name} is not a table in UTF-8: {error}") from None
+        raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from None
     header = rows[0][1] if rows else []
     if not header or column and column not in header:
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header)}")
@@ -358,7 +358,7 @@ def load_series(name, column=None, seed=0):
             if not math.isfinite(values[-1]) or any(row[len(header):]):         # 1,234 without quotes
                 raise ValueError
         except (ValueError, IndexError):
-            raise UserError(f"{name}, line {line} has no number in {header[k]}: {mark.join(row)}") from None
+            raise UserError(f"line {line} of {name} has no number in {header[k]}: {mark.join(row)}") from None
     return Path(name).stem, np.array(values), 12
 
 
@@ -367,11 +367,11 @@ def load_series(name, column=None, seed=0):
 _NAMES = ("blobs", "xor", "moons", "circles", "spirals", "sine", "iris", "digits", *_FILES)
 
 def load(name, seed=0, fallback=None):
-    """The data set of that name, or the pictures in the folder of that path, as a `Data`.
+    """The data set called `name`, or the pictures in the folder at that path, as a `Data`.
 
-    `seed` draws the generated sets and splits into train and test where no split is customary. If a download
+    `seed` determines generated sets, and the train/test split of sets without a standard one. If a download
     fails, `fallback` names the set to use instead. Raises UserError with what is wrong and what to do."""
-    rng = np.random.default_rng([seed, 1])          # another stream than the script's own, default_rng(seed)
+    rng = np.random.default_rng([seed, 1])          # not the script's own stream, default_rng(seed)
     if name == "digits":
         X, y = _digits(np.random.default_rng(0), 12_000)
         return Data(name, X[:10_000], y[:10_000], X[10_000:], y[10_000:], _TEN)
@@ -390,18 +390,18 @@ def load(name, seed=0, fallback=None):
         return _generated(name, rng)
     if Path(name).is_dir():
         return _folder(Path(name), rng)
-    raise UserError(f"no data set or folder of pictures is called {name}; there are: {', '.join(_NAMES)}")
+    raise UserError(f"no data set or picture folder is called {name}; the data sets are: {', '.join(_NAMES)}")
 
 def as_pictures(data, volumes=True):
-    """Pictures as volumes of one channel (n, 1, H, W), or as rows (n, H W); UserError if there are none."""
+    """Pictures as one-channel volumes (n, 1, H, W), or as rows (n, H W); UserError if the data have none."""
     if data.X_train.dtype != np.uint8:
         raise UserError(f"{data.name} has no pictures to learn from: try mlp.py --dataset {data.name}")
     shape = (-1, 1, *data.X_train.shape[1:]) if volumes else (-1, data.X_train[0].size)
     return data._replace(X_train=data.X_train.reshape(shape), X_test=data.X_test.reshape(shape))
 
 def as_rows(data):
-    """Features in rows (n, D), centred and scaled (batch_last scales pixels); y (n,), but (n, 1) for a
-    net of one output: for two classes, and in a regression."""
+    """Features in rows (n, D), standardised (except pixels: batch_last scales those); y (n,), or (n, 1)
+    for a net with one output: for two classes, and for regression."""
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))
     if X_train.dtype != np.uint8:
         mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
@@ -411,15 +411,15 @@ def as_rows(data):
                          y_test=data.y_test.reshape(column))
 
 def batch_last(a):
-    """Rows of examples (N, ...) as the nets want them (..., N): uint8 images in [0, 1], floats as float32,
-    other integers as they are."""
+    """Examples as rows (N, ...) in the form that the nets expect, (..., N): uint8 images scaled to [0, 1],
+    floats as float32, other integers as they are."""
     a = np.ascontiguousarray(np.moveaxis(a, 0, -1))
     if a.dtype == np.uint8 and a.ndim > 1:
         return a * np.float32(1 / 255)
     return a.astype(np.float32) if a.dtype.kind == "f" else a
 
 def minibatches(X, y, batch_size, rng=None, label=""):
-    """Yield all of X and y, (N, ...) each, in minibatches (..., N): shuffled by rng, if given.
+    """Yield all of X and y, (N, ...) each, in minibatches (..., N), shuffled if rng is given.
 
     With a label, a terminal shows a progress bar with the time left. The last minibatch may be smaller."""
     order = np.arange(len(X)) if rng is None else rng.permutation(len(X))
@@ -428,21 +428,22 @@ def minibatches(X, y, batch_size, rng=None, label=""):
         yield batch_last(X.take(rows, axis=0)), batch_last(y.take(rows, axis=0))
 
 def finite(L, step, lr):
-    """The loss L, where it is a finite number; UserError with what helps where it is not."""
+    """The loss L if it is a finite number; otherwise a UserError that says what helps."""
     if not math.isfinite(L):
+        bar()
         raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
     return L
 
 SCORES = "train loss {:.4f}, accuracy {:.2%}   test loss {:.4f}, accuracy {:.2%}"
 
 def in_words(accuracy, n):
-    """The accuracy on n examples, as all scripts say it."""
+    """The accuracy on n examples, worded as in all scripts."""
     return f"accuracy {100 * accuracy:.2f} % ({round((1 - accuracy) * n):,} of {n:,} wrong)"
 
 def watch(training, epochs, words, say=print, keep=lambda: None, unit="epoch"):
-    """Let a training run, which yields a row of numbers per epoch, and say these in `words` now and then (if
-    the `unit` is another than epoch: always). Returns the rows, what `keep` returned after epochs 0, 1, 2, 4,
-    ... and the last, and how many seconds it took. Ctrl-C ends the training, not the program."""
+    """Run `training`, which yields a row of numbers per epoch, and report it in `words` now and then (every
+    time if `unit` is not epoch). Returns the rows, what `keep` returned after epochs 0, 1, 2, 4, ... and the
+    last, and how many seconds it took. Ctrl-C ends the training, not the program."""
     rows, kept, start = [], {0: keep()}, time.time()
     try:
         for epoch, row in enumerate(training, 1):
@@ -453,7 +454,7 @@ def watch(training, epochs, words, say=print, keep=lambda: None, unit="epoch"):
                 say(f"{unit} {epoch:3}/{epochs}   {words.format(*row).replace('%', ' %')}")
     except KeyboardInterrupt:
         bar()
-        print(f"interrupted in {unit} {len(rows) + 1}: going on with what has been learnt")
+        print(f"interrupted in {unit} {len(rows) + 1}: continuing with what has been learnt so far")
     kept[len(rows)] = keep()
     return rows, kept, time.time() - start
 
@@ -463,14 +464,14 @@ def predict(net, X):
     return np.concatenate(parts, axis=-1)
 
 def probabilities(net, X):
-    """Of all classes (K, n) for all examples X (n, ...), by softmax of the net's logits."""
+    """The class probabilities (K, n) for all examples X (n, ...): the softmax of the net's logits."""
     Z = predict(net, X)
-    Z = Z if len(Z) > 1 else np.concatenate([0 * Z, Z])     # one logit z says the same as two, 0 and z
+    Z = Z if len(Z) > 1 else np.concatenate([0 * Z, Z])     # one logit z is equivalent to two, 0 and z
     E = np.exp(Z - Z.max(axis=0))                           # the maximum cancels: no overflow
     return E / E.sum(axis=0)
 
 def progress(steps, label, total=0):
-    """Go through the steps, `total` of them; with a label, a terminal shows a bar with the time left."""
+    """Yield the steps, `total` of them; with a label, a terminal shows a bar with the time left."""
     total, start, drawn = total or len(steps), time.time(), time.time()
     for done, step in enumerate(steps, 1):
         yield step
@@ -480,7 +481,7 @@ def progress(steps, label, total=0):
     bar()
 
 def bar(label="", share=0, seconds=0):
-    """Draw a progress bar over the current line of a terminal; without a label, wipe it away."""
+    """Draw a progress bar over the current line of a terminal; without a label, erase it."""
     if not getattr(sys.stdout, "isatty", bool)():
         return
     width = shutil.get_terminal_size().columns - 1
@@ -489,58 +490,58 @@ def bar(label="", share=0, seconds=0):
     print(f"\r{f'{label} {left}'[:width]:{width}}\r", end="", flush=True)
 
 
-# --- What all scripts do alike: options, weights, figures, mistakes -------------------------------------
+# --- What all scripts have in common: options, weights, figures, errors ---------------------------------
 
 def number(kind, low, high=math.inf):
-    """The type of an option: an int or a float, low <= value < high."""
+    """The type of an option: an int or a float with low <= value < high."""
     def parse(text):
         value = kind(text)
         if not low <= value < high:
-            raise argparse.ArgumentTypeError(f"{text} is not in the range from {low:g} to {high:g}")
+            raise argparse.ArgumentTypeError(f"{text} is not in the range {low:g} <= value < {high:g}")
         return value
-    parse.__name__ = kind.__name__                      # argparse says it where the text is no number at all
+    parse.__name__ = kind.__name__                      # argparse names it if the text is not a number
     return parse
 
 def _written(*endings):
-    """The type of an option for a file to be written: better told before the training than after it."""
+    """The type of an option for a file to be written: reports problems before the training, not after it."""
     def parse(path):
         if Path(path).suffix not in endings:
             raise argparse.ArgumentTypeError(f"{path} should end in {' or '.join(endings)}")
         if not os.access(Path(path).absolute().parent, os.W_OK):
-            raise argparse.ArgumentTypeError(f"{path}: the folder does not exist, or cannot be written")
+            raise argparse.ArgumentTypeError(f"{path}: its folder does not exist or is not writable")
         return path
     return parse
 
-def parser(about, default, others, optimizers=(), own="a folder with a sub-folder of pictures per class"):
-    """An argument parser with the options that the scripts share; a mistake ends in one line, exit code 2."""
+def parser(about, default, others, optimizers=(), own="a folder with one sub-folder of pictures per class"):
+    """An argument parser with the options that the scripts share; errors print one line, with exit code 2."""
     parser = argparse.ArgumentParser(Path(sys.argv[0]).name, description=(about or "").split("\n")[0])
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     option = parser.add_argument
     option("--dataset", metavar="NAME", help=f"{default} (default), {others}, or {own}")
-    option("--epochs", type=number(int, 0), metavar="N", help="passes over the training data (0: only test)")
+    option("--epochs", type=number(int, 0), metavar="N", help="passes over the training set (0: only test)")
     option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few noisy, many slow")
     option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
     if optimizers:
         option("--optimizer", choices=optimizers, default="adam", help="how gradients become steps")
-        option("--weight-decay", type=number(float, 0), metavar="L", help="pull of all weights to 0")
+        option("--weight-decay", type=number(float, 0), metavar="L", help="pulls all weights towards 0")
     option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
     option("--save", type=_written(".npz"), metavar="FILE.npz", help="write the weights, named as in PyTorch")
-    option("--load", metavar="FILE.npz", help="start from these weights, of the same layers")
-    option("--figure", type=_written(".png", ".pdf", ".svg"), metavar="FILE.png", help="where it goes")
+    option("--load", metavar="FILE.npz", help="start from these weights of a net with the same layers")
+    option("--figure", type=_written(".png", ".pdf", ".svg"), metavar="FILE.png", help="where to save it")
     option("--no-show", action="store_true", help="save the figure, but open no window")
     return parser
 
 def fill_in(args, usual, examples=0):
-    """Give the options that were not given their usual values; of few examples, epochs for 600 steps."""
+    """Set the options that were not given to their usual values; for few examples, epochs for 600 steps."""
     given = args.epochs is not None
     vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
     if examples and not given:
         args.epochs = max(args.epochs, math.ceil(600 / math.ceil(examples / args.batch_size)))
 
 def summary(what, data, net, more={}):
-    """Print what learns from how many examples, and the table of the net's layers. `more` has columns by
-    name: what to count of a layer that makes Z (..., n)."""
-    print(f"{what}: {len(data.X_train):,} examples to train, {len(data.X_test):,} to test, "
+    """Print what learns from how many examples, and the table of the net's layers. `more` has further columns
+    by name: each a function that counts something, given a layer and its output Z (..., n)."""
+    print(f"{what}: {len(data.X_train):,} examples to train on, {len(data.X_test):,} to test on, "
           f"{net.theta.size:,} parameters")
     columns = {"parameters": lambda layer, Z: sum(getattr(layer, name).size for name in layer.params), **more}
     print("layer         output per example", *columns, sep="   ")
@@ -551,12 +552,12 @@ def summary(what, data, net, more={}):
         sums = sums + counts
         size = " x ".join(map(str, X.shape[:-1]))
         print(f"{type(layer).__name__:14}{size:>18}{numbers.format(*counts)}")
-    print(f"{'in all':32}{numbers.format(*sums)}", flush=True)
+    print(f"{'total':32}{numbers.format(*sums)}", flush=True)
 
 def one_vector(layers):
-    """Put the parameters of all layers, a dict by name, into one vector theta, their gradients into another:
-    layer.W becomes a view into theta, layer.dW into dtheta. Returns both, and the parameters (views), named
-    and shaped as in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
+    """Put the parameters of all `layers`, a dict by name, into one vector theta, and their gradients into
+    another: layer.W becomes a view of theta, layer.dW of dtheta. Returns both, and the parameters (as views)
+    with the names and shapes they have in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
     if len(set(layers.values())) < len(layers):
         raise ValueError("each place in a net needs a layer of its own")
     owners = [(layer, ours, f"{place}.{theirs}") for place, layer in layers.items()
@@ -571,32 +572,33 @@ def one_vector(layers):
     return theta, dtheta, weights
 
 def read_weights(path, weights):
-    """Fill the arrays of `weights`, by name, from an .npz file; UserError if names or shapes do not fit."""
+    """Fill the arrays of `weights`, by name, from an .npz file; UserError if names or shapes do not match."""
     try:
         with np.load(path) as file:
             arrays = dict(file)
     except Exception as error:                          # np.load raises half a dozen kinds
-        raise UserError(f"{path} holds no weights that can be read: {error}") from error
+        reason = getattr(error, "strerror", None) or "it is not an .npz file"
+        raise UserError(f"cannot read weights from {path}: {reason}") from error
     mine, theirs = ({name: a.shape for name, a in arrays_.items()} for arrays_ in (weights, arrays))
     if mine != theirs:
-        raise UserError(f"{path} has the weights of another net: {theirs} where this one has {mine}")
+        raise UserError(f"{path} has the weights of another net: {theirs} instead of {mine}")
     for name, array in arrays.items():
         weights[name][...] = array
 
-COLORS = np.array([[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167]]) / 255    # for all eyes
+COLORS = np.array([[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167]]) / 255    # colour-blind safe
 
 def figure(layout, width, height):
-    """A figure, sized in inches, in the look of all scripts; and its panels by the letters of the layout."""
-    import matplotlib.pyplot as plt                     # here, so that the first line of output comes at once
+    """A figure, its size in inches, in the style of all scripts; and its panels by the layout's letters."""
+    import matplotlib.pyplot as plt                     # here, so that the first output appears at once
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
                          "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest",
                          "axes.titlesize": 11})
     return plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained")
 
 def finish(fig, path, show):
-    """Save the figure; show it where there is a screen."""
+    """Save the figure; show it if there is a screen."""
     import matplotlib.pyplot as plt
-    warnings.filterwarnings("ignore", "Glyph")          # a font may lack letters that a text has
+    warnings.filterwarnings("ignore", "Glyph")          # the font may lack letters of a text
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     fig.savefig(path, dpi=100)
     print(f"figure: {path}")
@@ -605,7 +607,7 @@ def finish(fig, path, show):
     plt.close(fig)
 
 def plot_sheet(ax, images, columns, title="", signed=False):
-    """Images (n, h, w), a pixel apart, from black to white; or `signed` numbers, from red to blue."""
+    """Draw images (n, h, w), one pixel apart, from black to white, or `signed` numbers from red to blue."""
     n, h, w = images.shape
     rows = math.ceil(n / columns)
     sheet = np.pad(images.astype(float), [(0, rows * columns - n), (0, 1), (0, 1)], constant_values=np.nan)
@@ -617,18 +619,18 @@ def plot_sheet(ax, images, columns, title="", signed=False):
     ax.spines[:].set_visible(False)
 
 def plot_curves(loss, score, history, name, part="test"):
-    """Curves of train and test in two panels, from rows (train loss, train score, test loss, test score)."""
+    """Training and test curves in two panels, from rows (train loss, train score, test loss, test score)."""
     for ax, column, title in (loss, 0, "loss"), (score, 1, name):
         for offset, label in (0, "train"), (2, part):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
-                    marker="." if len(history) < 30 else "")        # or a single epoch would not be seen
+                    marker="." if len(history) < 30 else "")        # else a single epoch is invisible
         ax.set(title=title, xlabel="epoch")
         ax.locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
         ax.legend()
 
 def plot_plane(ax, answer, X, y, title):
-    """Points X (n, 2) in the colours of their classes y, on the plane in the mixed colours of `answer`, which
-    makes probabilities (K, m) of points (m, 2). Returns the plane's coordinates, for more to be drawn."""
+    """Points X (n, 2) in the colours of their classes y, over a plane where the probabilities (K, m) that
+    `answer` gives for points (m, 2) mix these colours. Returns the plane's coordinates, to draw on it."""
     low, high = X.min(axis=0) - 0.3, X.max(axis=0) + 0.3
     x1, x2 = np.meshgrid(*np.linspace(low, high, 200).T)
     P = answer(np.stack([x1.ravel(), x2.ravel()], axis=1))
@@ -639,7 +641,7 @@ def plot_plane(ax, answer, X, y, title):
     return x1, x2
 
 def plot_confusion(ax, y, said, classes):
-    """How many examples of each class were taken for each class; the colour shows the mistakes."""
+    """The confusion matrix: true classes in rows, the net's answers in columns; the colour shows mistakes."""
     K = len(classes)
     counts = np.bincount(y * K + said, minlength=K * K).reshape(K, K)
     mistakes = counts * (1 - np.eye(K))
@@ -647,13 +649,13 @@ def plot_confusion(ax, y, said, classes):
     for (row, column), count in np.ndenumerate(counts):
         color = "white" if 2 * mistakes[row, column] > mistakes.max() else "black"
         ax.text(column, row, count or "", ha="center", va="center", fontsize=8, color=color)
-    ax.set(title="test examples", xlabel="said", ylabel="true", xticks=range(K), yticks=range(K))
+    ax.set(title="test examples", xlabel="predicted", ylabel="true", xticks=range(K), yticks=range(K))
     names = [name[:14] for name in classes]
     ax.set_xticklabels(names, rotation=90 if max(map(len, names)) > 2 else 0)
     ax.set_yticklabels(names)
 
 def plot_mistakes(ax, images, y, P, classes):
-    """The twelve images (n, h, w) to whose true class the probabilities P (K, n) give least."""
+    """The twelve of the images (n, h, w) whose true class is least probable according to P (K, n)."""
     worst = np.argsort(P[y, np.arange(len(y))])[:12]
     plot_sheet(ax, images[worst], 12)
     for i, n in enumerate(worst):
@@ -662,14 +664,14 @@ def plot_mistakes(ax, images, y, P, classes):
         ax.text((i + 0.5) / 12, 1.02, words, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
 
 def run(main):
-    """Run a script's main: what the user can mend ends in one line on stderr, not in a traceback."""
+    """Run a script's main; errors that the user can fix print one line on stderr, not a traceback."""
     try:
-        if hasattr(sys.stdout, "reconfigure"):          # consoles may lack letters, pipes shall not wait
+        if hasattr(sys.stdout, "reconfigure"):          # consoles may lack letters, pipes must not wait
             sys.stdout.reconfigure(errors="replace", line_buffering=True)
-        with np.errstate(over="ignore", invalid="ignore"):      # training looks out for them itself
+        with np.errstate(over="ignore", invalid="ignore"):      # training checks for them itself
             main()
         sys.stdout.flush()
-    except BrokenPipeError:                             # our reader, `head` perhaps, has left
+    except BrokenPipeError:                             # whoever reads our output (`head`, say) has quit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)

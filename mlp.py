@@ -1,12 +1,12 @@
-"""A multilayer perceptron: dense layers, and every activation, loss and optimizer of the classic course.
+"""A multilayer perceptron: dense layers, with all the classic activations, losses and optimizers.
 
-Layers that mix (Linear) and layers that bend (ReLU, Tanh, Sigmoid) take turns. Each can compute its output,
-and turn the gradient of the loss L by its output into those by its input and its parameters. Backpropagation
-is then a loop. The math stands in the right margin; the README derives it under the same numbers.
+Layers that mix (Linear) alternate with layers that bend (ReLU, Tanh, Sigmoid). Each can compute its output,
+and turn the gradient of the loss L with respect to it into those with respect to its input and parameters;
+backpropagation is then a loop. The README derives the equations in the right margin, under the same numbers.
 
     python mlp.py                                      learn to read the handwritten digits of MNIST
     python mlp.py --dataset spirals                    watch the plane bend
-    python mlp.py --dataset iris --search 20           let chance choose the hyperparameters
+    python mlp.py --dataset iris --search 20           choose hyperparameters by random search
 
 The first command ends with
 
@@ -31,16 +31,16 @@ from datasets import SCORES, UserError, batch_last, finite, in_words, minibatche
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
 
 class Layer:
-    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
-    float32 to train; float64, if they have it when the net is made, to check gradients."""
-    params = {}             # our names of the parameters, and PyTorch's
-    needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
-    only_training = False   # True: stands aside when the net predicts, as Dropout does
+    """forward(X) saves what backward needs. backward(dZ) takes ∂L/∂Z of the output Z, fills the array `dW` of
+    each parameter `W` in `params`, and returns ∂L/∂X of the input X. Results have the dtype of X, W and b:
+    float32 for training; float64 for gradient checks, if W and b are float64 when the net is built."""
+    params = {}             # our names for the parameters, and PyTorch's
+    needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
+    only_training = False   # True: skipped when the net predicts, as Dropout is
 
 class Linear(Layer):
-    """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
-    keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
+    keep signals stable: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
@@ -98,7 +98,7 @@ class Softmax(Layer):
         return self.P * (dP - (self.P * dP).sum(axis=0))  # (25)  ∂L/∂Zₖ = Pₖ (∂L/∂Pₖ − Σⱼ Pⱼ ∂L/∂Pⱼ)
 
 class Dropout(Layer):
-    """In training silences each unit with probability p, and scales up the others to make up for it
+    """In training, zeroes each unit with probability p and scales up the others to compensate
     (Srivastava et al. 2014)."""
     only_training = True
 
@@ -114,8 +114,8 @@ class Dropout(Layer):
         return self.M * dA                              # (28)  ∂L/∂X = M · ∂L/∂A
 
 class Sequential:
-    """Layers one after the other. All parameters share one vector `theta`, all gradients one vector `dtheta`,
-    into which W, b, dW, db of the layers are views: fill them, never replace them. `weights`: W, b by name.
+    """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
+    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
     (A deep copy would lose the views. To copy a net, build another and fill its theta.)"""
     def __init__(self, *layers):
         self.layers = layers
@@ -128,7 +128,7 @@ class Sequential:
         return X
 
     def backward(self, dX):
-        """Given ∂L/∂X of the output, in training, fill dtheta; return ∂L/∂X of the input, if it is needed."""
+        """Given ∂L/∂X of the output of a training pass, fill dtheta; return ∂L/∂X of the input, if needed."""
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
@@ -157,9 +157,9 @@ class BCELoss:
         return (P - self.Y) / P.size                    # (34)  ∂L/∂Z = 1/KN (σ(Z) − Y)
 
 class CrossEntropyLoss:
-    """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
+    """Minus log-probability of the right class under softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y.ravel(), np.arange(y.size)       # the places (yₙ, n) of the right classes
+        self.right = y.ravel(), np.arange(y.size)       # indices (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -173,43 +173,43 @@ class CrossEntropyLoss:
 # --- Optimizers -----------------------------------------------------------------------------------------
 
 class Optimizer:
-    """step(share) moves theta, in place, by its gradient g and two memories: m of past g, s of past g². η is
-    that share of the learning rate `lr`; `weight_decay` the λ of a penalty λ/2 |theta|²: g grows by λ θ."""
+    """step(share) updates theta, in place, from its gradient g and two memories: m of past g, s of past g².
+    η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # in cache
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # or m, s fade below 1e-38, where floats are slow
+                g += 1e-18                              # keeps m, s above 1e-38: smaller floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
-    """Follows the gradient, with momentum (Polyak 1964)."""
+    """Stochastic gradient descent with momentum (Polyak 1964)."""
     def update(self, eta, theta, g, m, s, mu=0.9):
         m[:] = mu * m + g                               # (39)  m ← μ m + g
         theta -= eta * m                                # (40)  θ ← θ − η m
 
 class RMSprop(Optimizer):
-    """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
+    """Divides each gradient by its typical size (Tieleman & Hinton 2012)."""
     def update(self, eta, theta, g, m, s, rho=0.99, eps=1e-8):
         s[:] = rho * s + (1 - rho) * g * g              # (41)  s ← ρ s + (1 − ρ) g²
         theta -= eta * g / (np.sqrt(s) + eps)           # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
-    """Momentum, divided by the usual size; c1, c2 make averages of the sums m and s (Kingma & Ba 2015)."""
+    """Momentum, divided by the typical size; c1, c2 turn the sums m, s into averages (Kingma & Ba 2015)."""
     def update(self, eta, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
         s += g * g                                      # (44)  s ← β₂ s + g²
         c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
-        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ above and below the line
+        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ in numerator and denominator
         theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 
@@ -219,7 +219,7 @@ ACTIVATIONS = {"relu": (ReLU, "he"), "tanh": (Tanh, "xavier"), "sigmoid": (Sigmo
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 def build(data, args, rng):
-    """The net for the data, its loss and its optimizer, as the options want them."""
+    """The net for the data, its loss and its optimizer, as the options specify."""
     layers, D, (Activation, init) = [], data.X_train.shape[1], ACTIVATIONS[args.activation]
     for width in args.hidden:
         layers += [Linear(D, width, rng, init), Activation()]
@@ -232,14 +232,14 @@ def build(data, args, rng):
     return net, Loss(), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
 def score(Z, y):
-    """How well outputs Z (K, N) meet y: the accuracy for class numbers, for floats (1, N) the RMSE."""
+    """How well the outputs Z (K, N) match y: accuracy for class numbers, RMSE for floats (1, N)."""
     if y.dtype.kind == "f":
         return math.sqrt(np.mean((Z - y) ** 2))
     return float(np.mean((Z.argmax(axis=0) if len(Z) > 1 else Z > 0) == y))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
-    """Fit the net: a generator, which yields per epoch train loss, train score, test loss, test score; those
-    of train as the minibatches went by, with dropout. UserError if the loss is not finite."""
+    """Fit the net: a generator that yields, after each epoch, train loss, train score, test loss, test score.
+    Train values are averages over its minibatches, with dropout. UserError if the loss is not finite."""
     step, steps = 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         sums = np.zeros(2)
@@ -254,8 +254,8 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
         yield *sums / len(data.X_train), finite(loss.forward(Z, y), step, optimizer.lr), score(Z, y)
 
 def search(data, args, rng):
-    """Random search (Bergstra & Bengio 2012): a generator, which yields per trial the loss on held-out data,
-    the settings in words, and these as options like args."""
+    """Random search (Bergstra & Bengio 2012): a generator that yields, for each trial, the loss on held-out
+    data, the settings as text, and the same settings as an object like args."""
     for _ in range(args.search):
         args = copy(args)
         args.optimizer, args.activation = (str(rng.choice([*names])) for names in (OPTIMIZERS, ACTIVATIONS))
@@ -296,7 +296,7 @@ def plot(net, data, history, thetas, part, path, show):
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
     if images:
         W, title, size = net.layers[0].W, "first weights", (-1, math.isqrt(D), math.isqrt(D))
-        if history:                                     # without the noise where digits have no ink
+        if history:                                     # hides the initial noise where digits have no ink
             W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"
         title += ": blue excites, red inhibits"
         datasets.plot_sheet(ax["W"], W[:48].reshape(size), 8, title, signed=True)
@@ -314,12 +314,12 @@ def parse_args(argv=None):
     parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, iris, moons, sine, ...", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
-    option("--activation", choices=ACTIVATIONS, default="relu", help="what bends the signal after each")
-    option("--dropout", type=number(float, 0, 1), metavar="P", help="chance to silence a hidden unit")
+    option("--activation", choices=ACTIVATIONS, default="relu", help="activation after each hidden layer")
+    option("--dropout", type=number(float, 0, 1), metavar="P", help="chance of dropping a hidden unit")
     option("--search", type=number(int, 0), default=0, metavar="N", help="N trials choose --lr, --hidden ...")
     args = parser.parse_args(argv)
     if args.search and args.load:
-        parser.error("--search chooses a net anew: no weights to --load would fit")
+        parser.error("--search chooses a new net, which weights from --load would not fit")
     return args
 
 def main(argv=None):
@@ -331,7 +331,7 @@ def main(argv=None):
     images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
     datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
     watched, part = data, "test"
-    if args.search:                                     # the test data wait for the end
+    if args.search:                                     # the test set is kept for the end
         print(f"mlp.py tries settings for {data.name}, {args.epochs} epochs each", flush=True)
         watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
         rows, *_ = watch(search(watched, args, rng), args.search, "validation loss {:.4f}   {}", unit="trial")

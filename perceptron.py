@@ -1,15 +1,15 @@
-"""One neuron: a weighted sum, a bend, and a rule to learn from its errors.
+"""One neuron: a weighted sum, an activation, and a rule for learning from its errors.
 
 The neuron adds up its inputs, each times a weight, and answers with a probability (logistic regression) or
-with yes or no (Rosenblatt's perceptron). Either way it then moves each weight by error times input: the two
-classic rules are the same lines of code and differ in the activation only. What one neuron can tell is on
-which side of a straight line an example lies; on `xor` and `circles`, where that is not enough, one sees it
-fail, and goes on to mlp.py.
+with yes or no (Rosenblatt's perceptron). Either way, it then moves each weight by error times input: the two
+classic rules share the same lines of code and differ only in the activation. One neuron can only tell on
+which side of a straight line an example lies. On `xor` and `circles` that is not enough: watch it fail, then
+go on to mlp.py.
 
     python perceptron.py                               two clouds of points, the line between them
-    python perceptron.py --rule rosenblatt             the same with yes or no
+    python perceptron.py --rule rosenblatt             the same, answering yes or no
     python perceptron.py --dataset mnist --classes 3 8
-    python perceptron.py --dataset cats-dogs           learnt by heart, not understood
+    python perceptron.py --dataset cats-dogs           overfits: memorises the photographs
 
 The first command ends with
 
@@ -84,7 +84,7 @@ def evaluate(neuron, X, y):
     return neuron.loss(neuron.z, y), float(np.mean((a > 0.5) == y))
 
 def train(neuron, data, epochs, batch_size, lr, rng):
-    """Gradient descent: a generator, which yields per epoch train and test loss and accuracy."""
+    """Gradient descent: a generator that yields train and test loss and accuracy after each epoch."""
     for epoch in range(1, epochs + 1):
         for X, y in minibatches(data.X_train, data.y_train, batch_size, rng):
             neuron.forward(X)
@@ -132,12 +132,12 @@ def plot(neuron, data, pictures, history, path, file, show):
 # --- Command line ---------------------------------------------------------------------------------------
 
 def two_classes(data, names):
-    """The examples of two classes (without names, the last two): features in rows, centred and scaled, and
-    y (n, 1), 0 or 1; and the test pictures, or None."""
+    """The examples of the two named classes (default: the last two), one per row, centred and scaled, with
+    labels y (n, 1) of 0 or 1; and the test pictures, or None if the data are not pictures."""
     chosen = [data.classes.index(name) for name in (names or data.classes[-2:]) if name in data.classes]
     if len(set(chosen)) != 2:
-        classes = ", ".join(data.classes) or f"none, as {data.name} has numbers to learn, not classes"
-        raise UserError(f"--classes needs two different ones of: {classes}")
+        classes = ", ".join(data.classes) or f"none, as {data.name} has numbers to predict, not classes"
+        raise UserError(f"--classes needs two different names from: {classes}")
     train, test = np.isin(data.y_train, chosen), np.isin(data.y_test, chosen)
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train[train], data.X_test[test]))
     scale = 255 if X_train.dtype == np.uint8 else X_train.std(axis=0)
@@ -150,8 +150,8 @@ def two_classes(data, names):
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     parser = datasets.parser(__doc__, "blobs", "iris, xor, circles, moons, mnist, digits, cats-dogs, ...")
-    parser.add_argument("--rule", choices=RULES, default="logistic", help="a probability, or yes or no")
-    parser.add_argument("--classes", nargs=2, metavar="NAME", help="the two to tell apart (the last two)")
+    parser.add_argument("--rule", choices=RULES, default="logistic", help="answer: probability or yes/no")
+    parser.add_argument("--classes", nargs=2, metavar="NAME", help="the classes to tell apart (the last two)")
     args = parser.parse_args(argv)
 
     rng = np.random.default_rng(args.seed)
@@ -162,7 +162,7 @@ def main(argv=None):
     if args.load:
         datasets.read_weights(args.load, neuron.weights)
     print(f"perceptron.py learns {data.name}, {' or '.join(data.classes)}: {len(data.X_train):,} examples to "
-          f"train, {len(data.X_test):,} to test, {neuron.w.size + 1:,} parameters", flush=True)
+          f"train on, {len(data.X_test):,} to test on, {neuron.w.size + 1:,} parameters", flush=True)
     training = train(neuron, data, args.epochs, args.batch_size, args.lr, rng)
     history, path, seconds = watch(training, args.epochs, SCORES,
                                    keep=lambda: (neuron.w.copy(), neuron.b.copy()))

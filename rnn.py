@@ -1,15 +1,15 @@
-"""Recurrent networks: RNN, LSTM and GRU through time, on text, on time series, and on a test of memory.
+"""Recurrent networks: RNN, LSTM and GRU, trained through time on text, time series, and a memory test.
 
 A recurrent net reads a sequence step by step, and carries a state, its memory, from each step to the next.
-Backpropagation through time is backpropagation through the unrolled loop: the gradient walks back over the
-steps and is multiplied by the same matrix at each, so it vanishes or explodes. The gates of LSTM and GRU
-open it a way around the matrix. The math stands in the right margin; the README derives it under the same
-numbers. What is named as in another script is the same as there, though here not all of it may be used.
+Backpropagation through time is backpropagation through the unrolled loop: the gradient travels back step by
+step and is multiplied by the same matrix each time, so it vanishes or explodes. The gates of LSTM and GRU
+give it a way around the matrix. The README derives the equations in the right margin, under the same
+numbers. Code shared with other scripts is copied verbatim, so some of it may go unused here.
 
     python rnn.py                                      learn to write Shakespeare, character by character
     python rnn.py --compare                            the three cells on the same budget
     python rnn.py --dataset airline                    forecast a time series
-    python rnn.py --dataset adding --cell rnn          the test of memory that the plain RNN fails
+    python rnn.py --dataset adding --cell rnn          a memory test that the plain RNN fails
     python rnn.py --load w.npz --epochs 0 --sample 500 --temperature 0.8 --prime "ROMEO:"
 
 The first command ends with
@@ -38,15 +38,15 @@ from datasets import UserError, finite, one_vector, progress, watch
 # --- Cells: a sequence is (T, D, N), N examples of T steps; a state is (H, N); dV means ∂L/∂V -----------
 
 class Layer:
-    """forward(X) keeps what backward needs. backward(dZ), given ∂L/∂Z of the output, fills the array `dW` of
-    each parameter `W` in `params`, and returns ∂L/∂X of the input. What goes out has the dtype of X, W and b:
-    float32 to train; float64, if they have it when the net is made, to check gradients."""
-    params = {}             # our names of the parameters, and PyTorch's
-    needs_dX = True         # False in the first layer of a net that learns: nobody asks for its ∂L/∂X
-    only_training = False   # True: stands aside when the net predicts, as Dropout does
+    """forward(X) saves what backward needs. backward(dZ) takes ∂L/∂Z of the output Z, fills the array `dW` of
+    each parameter `W` in `params`, and returns ∂L/∂X of the input X. Results have the dtype of X, W and b:
+    float32 for training; float64 for gradient checks, if W and b are float64 when the net is built."""
+    params = {}             # our names for the parameters, and PyTorch's
+    needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
+    only_training = False   # True: skipped when the net predicts, as Dropout is
 
 def flat(X):
-    """All steps side by side, (T, D, N) to (D, TN): a sum over steps and examples becomes one product."""
+    """All steps side by side, (T, D, N) to (D, TN): a sum over steps and examples is one matrix product."""
     return X.transpose(1, 0, 2).reshape(X.shape[1], -1)
 
 def sigmoid_in_place(a):
@@ -57,16 +57,16 @@ def sigmoid_in_place(a):
     a += 0.5
 
 class Cell(Layer):
-    """A layer with a state. forward(X, state) takes a sequence X (T, D, N) and the state before it, a tuple
-    of arrays (H, N), or 0; it returns h of all steps (T, H, N) and the state after them. backward(dH), given
-    ∂L/∂h of all steps from above, adds to it what comes back from later steps, and returns ∂L/∂X, ∂L/∂state.
-    Each kind of cell has G gates and two methods. `step` makes h from A and U (G, H, N); it may turn A into
-    the gates, in place, and leave more in `kept`. `step_back` gets these and ∂L/∂h, fills dA and, unless
-    `only_sum`, dU; and returns what reaches the h before by other ways than U."""
+    """A layer with a state. forward(X, state) takes a sequence X (T, D, N) and the initial state, a tuple of
+    arrays (H, N), or 0; it returns h at all steps (T, H, N) and the final state. backward(dH) takes ∂L/∂h at
+    all steps from above, adds in place what comes back from later steps, and returns ∂L/∂X and ∂L/∂state.
+    Each kind of cell has G gates and two methods. `step` computes h from A and U (G, H, N); it may overwrite
+    A with the gates, and keep more in `kept`. `step_back` takes these and ∂L/∂h, fills dA (and dU, unless
+    `only_sum`), and returns the part of the gradient that reaches the previous h other than through U."""
     params = {"W_ih": "weight_ih_l0", "W_hh": "weight_hh_l0",           # (GH, D), (GH, H)
               "b_ih": "bias_ih_l0", "b_hh": "bias_hh_l0"}               # (GH, 1), (GH, 1)
-    states, keep = 1, []                                # arrays in the state; which gates keep it, if open
-    only_sum = True                                     # a step uses A and U only as A + U: then dU is dA
+    states, keep = 1, []                                # arrays in the state; gates that keep it when open
+    only_sum = True                                     # a step uses only the sum A + U, so dU is dA
 
     def __init__(self, D, H, rng):
         self.size = H
@@ -77,7 +77,7 @@ class Cell(Layer):
 
     def forward(self, X, state):
         (T, _, N), self.X = X.shape, X
-        b_ih, b_hh = (np.repeat(b, N, axis=1) for b in (self.b_ih, self.b_hh))  # whole rows add up faster
+        b_ih, b_hh = (np.repeat(b, N, axis=1) for b in (self.b_ih, self.b_hh))  # faster than broadcasting
         A = self.W_ih @ X
         A += b_ih                                       # (58)  A = W_ih X + b_ih            (T, GH, N)
         self.gates = A.reshape(T, self.G, self.size, N)
@@ -91,7 +91,7 @@ class Cell(Layer):
         return self.H[1:], tuple(history[:, -1])
 
     def backward(self, dH):
-        (T, _, N), back, self.dc = dH.shape, 0, 0       # no step is later than the last
+        (T, _, N), back, self.dc = dH.shape, 0, 0       # nothing comes back to the last step
         dA = np.empty_like(self.gates)
         dU = dA if self.only_sum else np.empty_like(dA)
         for t in reversed(range(T)):
@@ -125,7 +125,7 @@ class LSTM(Cell):
     G, states, keep = 4, 2, [1]
 
     def step(self, t, A, U):
-        A += U                                          # becomes the gates, in place
+        A += U                                          # A becomes the gates, in place
         i, f, g, o = A
         np.tanh(g, out=g)                               # (69)  g = tanh a_g
         sigmoid_in_place(A[:2])
@@ -162,12 +162,12 @@ class GRU(Cell):
         dz[:] = q * (self.H[t] - n) * z                 # (83)  ∂L/∂A_z = ∂L/∂hₜ · (hₜ₋₁ − n) · z (1 − z)
         dU[2] = dn * r                                  # (84)  ∂L/∂U_n = ∂L/∂A_n · r
         dr[:] = dn * U_n * r * (1 - r)                  # (85)  ∂L/∂A_r = ∂L/∂A_n · U_n · r (1 − r)
-        dU[:2] = dA[:2]                                 # r and z: of A + U alone
+        dU[:2] = dA[:2]                                 # r and z depend on A + U alone
         return dh * z                                   # (86)  from step t, too: ∂L/∂hₜ · z
 
 class Linear(Layer):
-    """Weighted sums of all inputs: X (D, N) to Z (K, N) by W (K, D), b (K, 1). W starts at random, sized to
-    keep signals alive: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
+    keep signals stable: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
@@ -188,19 +188,19 @@ class Linear(Layer):
             return self.W.T @ dZ                        # (17)  ∂L/∂X = Wᵀ ∂L/∂Z                  (D, N)
 
 class Recurrent:
-    """A cell, and an output for each of the last steps. All parameters share one vector `theta`, all
-    gradients one vector `dtheta`, into which those of the two layers are views."""
+    """A cell, and an output for all steps or the last few. All parameters share one vector `theta`, all
+    gradients one vector `dtheta`; the arrays of the two layers are views of these."""
     def __init__(self, cell, output):
         self.cell, self.output = cell, output
         self.theta, self.dtheta, self.weights = one_vector({"cell": cell, "output": output})
 
     def forward(self, X, state=0, last=0):
-        """Outputs Z (K, TN) of all T steps, or of the `last` few, side by side; and the state after them."""
+        """Outputs Z (K, TN) of all T steps, or only the `last` few, side by side; and the final state."""
         self.H, state = self.cell.forward(X, state)
         return self.output.forward(flat(self.H[-last:])), state         # H[-0:] is all of H
 
     def backward(self, dZ):
-        """∂L/∂X and ∂L/∂state, from ∂L/∂Z of the last forward. Leaves ∂L/∂h of all steps in dH."""
+        """Return ∂L/∂X and ∂L/∂state, given ∂L/∂Z of the latest forward. Leaves ∂L/∂h at all steps in dH."""
         _, units, N = self.H.shape
         above = self.output.backward(dZ).reshape(units, -1, N).swapaxes(0, 1)       # undoes flat
         self.dH = np.zeros_like(self.H)
@@ -220,9 +220,9 @@ class MSELoss:
         return 2 / self.error.size * self.error         # (32)  ∂L/∂Z = 2/KN (Z − Y)
 
 class CrossEntropyLoss:
-    """Minus the log of the right class's probability softmax(Z): logits Z (K, N), class numbers y (N,)."""
+    """Minus log-probability of the right class under softmax(Z): logits Z (K, N), class numbers y (N,)."""
     def forward(self, Z, y):
-        self.right = y.ravel(), np.arange(y.size)       # the places (yₙ, n) of the right classes
+        self.right = y.ravel(), np.arange(y.size)       # indices (yₙ, n) of the right classes
         Z = Z - Z.max(axis=0)                           # the maximum cancels in (35): no overflow
         self.lnP = Z - np.log(np.exp(Z).sum(axis=0))    # (35)  ln Pₖ = Zₖ − ln Σⱼ exp Zⱼ         (K, N)
         return -float(self.lnP[self.right].mean())      # (36)  L = −1/N Σₙ ln P[yₙ, n]
@@ -233,43 +233,43 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step(share) moves theta, in place, by its gradient g and two memories: m of past g, s of past g². η is
-    that share of the learning rate `lr`; `weight_decay` the λ of a penalty λ/2 |theta|²: g grows by λ θ."""
+    """step(share) updates theta, in place, from its gradient g and two memories: m of past g, s of past g².
+    η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # in cache
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # or m, s fade below 1e-38, where floats are slow
+                g += 1e-18                              # keeps m, s above 1e-38: smaller floats are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
-    """Follows the gradient, with momentum (Polyak 1964)."""
+    """Stochastic gradient descent with momentum (Polyak 1964)."""
     def update(self, eta, theta, g, m, s, mu=0.9):
         m[:] = mu * m + g                               # (39)  m ← μ m + g
         theta -= eta * m                                # (40)  θ ← θ − η m
 
 class RMSprop(Optimizer):
-    """Divides each gradient by its usual size (Tieleman & Hinton 2012)."""
+    """Divides each gradient by its typical size (Tieleman & Hinton 2012)."""
     def update(self, eta, theta, g, m, s, rho=0.99, eps=1e-8):
         s[:] = rho * s + (1 - rho) * g * g              # (41)  s ← ρ s + (1 − ρ) g²
         theta -= eta * g / (np.sqrt(s) + eps)           # (42)  θ ← θ − η g / (√s + ε)
 
 class Adam(Optimizer):
-    """Momentum, divided by the usual size; c1, c2 make averages of the sums m and s (Kingma & Ba 2015)."""
+    """Momentum, divided by the typical size; c1, c2 turn the sums m, s into averages (Kingma & Ba 2015)."""
     def update(self, eta, theta, g, m, s, beta1=0.9, beta2=0.999, eps=1e-8):
         m *= beta1
         m += g                                          # (43)  m ← β₁ m + g
         s *= beta2
         s += g * g                                      # (44)  s ← β₂ s + g²
         c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
-        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ above and below the line
+        eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ in numerator and denominator
         theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
 def clip(gradient, limit):
@@ -281,34 +281,34 @@ def clip(gradient, limit):
 
 # --- Tasks ----------------------------------------------------------------------------------------------
 
-# A task has D inputs, K outputs, a Loss, words to print, and windows(training): inputs X (T, D, N), targets Y
-# (..., T'N) of the last T' steps, and T' (0: T); in training `steps` times, as (46) counts on. `carry`: a
-# window goes on where the one before ended.
+# A task has D inputs, K outputs, a Loss, words to print, and windows(training), which yields inputs
+# X (T, D, N), targets Y (..., T'N) for the last T' steps, and T' (0 means T); in training, exactly `steps`
+# times, as (46) assumes. `carry`: each window continues where the previous one ended.
 
 class Text:
-    """Guess the next character from all before it; the last tenth of the text is held out. N readers start at
-    N places of the text and read windows of T characters; the state is carried from window to window."""
+    """Predict the next character from all before it; the last tenth of the text is held out. N readers start
+    at N places in the text and read windows of T characters; the state is carried from window to window."""
     carry, Loss = True, CrossEntropyLoss
 
     def __init__(self, name, text, N, T):
         self.name, self.N, self.T, self.classes = name, N, T, sorted(set(text))
         self.D = self.K = len(self.classes)
         cut = len(text) * 9 // 10
-        self.amount = f"{cut:,} characters to train, {len(text) - cut:,} to test"
+        self.amount = f"{cut:,} characters to train on, {len(text) - cut:,} to test on"
         self.text, self.steps = (text[:cut], text[cut:]), math.ceil((cut // N - 1) / T)
         if cut < N * (T + 1) or len(text) - cut < T + 1:
-            raise UserError(f"{name} has {len(text):,} characters: too few for {N} readers of windows of "
-                            f"{T}: try a lower --batch-size or --window")
+            raise UserError(f"{name} has {len(text):,} characters, too few for {N} readers with windows "
+                            f"of {T}: try a lower --batch-size or --window")
 
     def encode(self, text):
-        """Character numbers (T,)."""
+        """The text as character numbers (T,)."""
         strange = sorted(set(text) - set(self.classes))
         if strange:
-            raise UserError(f"{self.name} never has the character {strange[0]!r}")
+            raise UserError(f"the character {strange[0]!r} never occurs in {self.name}")
         return np.searchsorted(self.classes, list(text))
 
     def one_hot(self, ids):
-        """For character numbers (T, N) columns with a single one, in the row of that number: (T, D, N)."""
+        """Character numbers (T, N) as one-hot columns (T, D, N): a single 1, in the row of that number."""
         return np.eye(self.D, dtype=np.float32)[:, ids].transpose(1, 0, 2)
 
     def windows(self, training):
@@ -323,14 +323,14 @@ class Text:
         return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {np.exp(L):.1f})"
 
 class Adding:
-    """Add up two of T numbers in [0, 1]: a second input marks them, one in either half (after Hochreiter &
-    Schmidhuber 1997). Without memory one can hardly do better than answer 1, always: the variance of the sum,
-    1/6, is then the error."""
+    """Add up two of T numbers in [0, 1]; a second input marks them, one in each half (after Hochreiter &
+    Schmidhuber 1997). Without memory, one can hardly do better than always answer 1; the error is then the
+    variance of the sum, 1/6."""
     carry, Loss, D, K, name, steps = False, MSELoss, 2, 1, "adding", 100
 
     def __init__(self, N, T, rng):
         self.N, self.T, self.rng = N, T, rng
-        self.amount = f"{self.steps * N:,} sequences to train, drawn anew in each epoch, {20 * N:,} to test"
+        self.amount = f"{self.steps * N:,} sequences to train on, redrawn each epoch, {20 * N:,} to test on"
         self.held_out = [self.draw() for _ in range(20)]
 
     def draw(self):
@@ -344,12 +344,12 @@ class Adding:
         return (self.draw() for _ in range(self.steps)) if training else self.held_out
 
     def in_words(self, L):
-        return f"mean squared error {L:.4f} (without memory 0.1667)"
+        return f"mean squared error {L:.4f} (0.1667 without memory)"
 
 class Series:
-    """Forecast a series, of which the last third is held out. The net sees how the growth over a season (of
-    logarithms, where all values are positive) changes from step to step, and guesses the next change. It is
-    given the series and its mirror image: that up and down are alike keeps a free run from drifting."""
+    """Forecast a series whose last third is held out. The net sees how the growth over one season (of the
+    logarithm, if all values are positive) changes from step to step, and predicts the next change. It gets
+    the series and its mirror image: treating up and down alike keeps a free run from drifting."""
     carry, Loss, D, K, steps = False, MSELoss, 1, 1, 1
 
     def __init__(self, name, values, season):
@@ -362,7 +362,7 @@ class Series:
         growth = self.level[season:] - self.level[:-season]  # (89)  gₜ = ln yₜ − ln yₜ₋ₛ
         change = np.diff(growth)                        # (90)  xₜ = gₜ − gₜ₋₁
         self.n_test = len(values) - self.cut
-        self.amount = f"{self.cut:,} values to train, {self.n_test:,} to test, seasons of {season}"
+        self.amount = f"{self.cut:,} values to train on, {self.n_test:,} to test on, seasons of {season}"
         self.scale = change[:-self.n_test].std() or 1.0
         self.X = (np.stack([change, -change], axis=-1)[:, None] / self.scale).astype(np.float32)
 
@@ -372,8 +372,8 @@ class Series:
         yield X[:-1], flat(X[1:][-last:]), last
 
     def forecasts(self, net):
-        """Held-out values by name: the truth; the net's, of the next step, and of all from its own forecasts
-        alone; and those of four simple rules, of which `constant growth`, too, sees no held-out values."""
+        """Held-out values by name: the truth; the net's forecasts, one step ahead and from its own forecasts
+        alone; and those of four simple rules, of which `constant growth`, too, sees no held-out ones."""
         def odd(Z):
             z, mirrored = Z.reshape(-1, 2).T
             return (z - mirrored) / 2                   # (91)  ẑ(x) = ½ (z(x) − z(−x))
@@ -383,7 +383,7 @@ class Series:
         changes = odd(net.forward(self.X[:-1], last=self.n_test)[0])
         own, (Z, state) = np.stack([level, level], axis=1), net.forward(self.X[:-self.n_test], last=1)
         own[cut:] = np.nan                              # held out
-        for t in range(cut, len(level)):                # running free: the net, and the rule, its ẑ always 0
+        for t in range(cut, len(level)):                # free run of the net, and of the rule, whose ẑ is 0
             z = float(odd(Z)[0])
             growth = own[t - 1] - own[t - 1 - s] + [self.scale * z, 0]
             own[t] = own[t - s] + growth                # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
@@ -401,10 +401,10 @@ CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 def build(cell, task, args):
-    """The net for the task, the same at every call."""
+    """The net for the task, with the same initial weights at every call."""
     rng = np.random.default_rng(args.seed)
     net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
-    if isinstance(task, Adding):                        # all is memory: open f or z (Gers et al. 2000)
+    if isinstance(task, Adding):                        # all about memory: open f or z (Gers et al. 2000)
         net.cell.b_ih.reshape(net.cell.G, -1)[net.cell.keep] = 1
     return net
 
@@ -417,11 +417,11 @@ def evaluate(net, loss, task):
     return total / count
 
 def train(net, loss, optimizer, task, epochs, limit):
-    """Fit the net, its gradients clipped at the norm `limit`: a generator, which yields per epoch train and
-    test loss. UserError if the loss is not finite."""
+    """Fit the net, with gradients clipped to the norm `limit`: a generator that yields, after each
+    epoch, train and test loss. UserError if the loss is not finite."""
     step, steps, net.cell.needs_dX = 0, epochs * task.steps, False
     for epoch in range(1, epochs + 1):
-        losses, state = [], 0                           # truncated: the state goes on, no gradient back
+        losses, state = [], 0                           # truncated: the state goes on, the gradient stops
         for X, Y, last in progress(task.windows(training=True), f"epoch {epoch}/{epochs}", task.steps):
             Z, state = net.forward(X, state if task.carry else 0, last)
             losses.append(finite(loss.forward(Z, Y), step + 1, optimizer.lr))
@@ -432,7 +432,7 @@ def train(net, loss, optimizer, task, epochs, limit):
         yield float(np.mean(losses)), finite(evaluate(net, loss, task), step, optimizer.lr)
 
 def sample(net, task, n, temperature, prime, rng):
-    """`prime` and n characters that the net writes after it; at a low temperature the likeliest ones."""
+    """`prime`, and n characters that the net writes after it: the likeliest, if the temperature is low."""
     text, ids, state = prime, task.encode(prime), 0
     for _ in range(n):
         Z, state = net.forward(task.one_hot(ids[:, None]), state, last=1)
@@ -446,7 +446,7 @@ def sample(net, task, n, temperature, prime, rng):
 # --- Figure ---------------------------------------------------------------------------------------------
 
 def reach(net, task):
-    """|∂L/∂h| of all steps of a held-out window, L the loss of its last, from there back; there 1."""
+    """|∂L/∂h| at each step of a held-out window, last step first and scaled to 1; L is its loss."""
     X, Y, _ = next(iter(task.windows(training=False)))
     loss = task.Loss()
     loss.forward(net.forward(X, last=1)[0], Y[..., -X.shape[2]:])
@@ -455,8 +455,8 @@ def reach(net, task):
     return norms / norms[0]
 
 def telling(net, task):
-    """Of six things that a reader knows, the unit that follows each best, by correlation over held-out text.
-    Returns their names, the states of those units (6, T) over the last T characters, and these."""
+    """For six things that a reader knows, find the unit that correlates best with each over held-out text.
+    Return their names, the states of these units (6, T) over the last T characters, and those characters."""
     text, column, letter, known = task.text[1][:5000], 0, 0, []
     net.forward(task.one_hot(task.encode(text)[:, None]))
     h = net.cell.H[1:, :, 0]
@@ -471,7 +471,7 @@ def telling(net, task):
     return labels, h[-90:, units].T, text[-90:]
 
 def plot(runs, fresh, net, task, path, show):
-    """The curves; how far the gradient reaches back; what some units follow, or the forecasts."""
+    """The loss curves; how far back the gradient reaches; and what some units follow, or the forecasts."""
     wide = isinstance(task, (Text, Series))
     fig, ax = datasets.figure("CG;BB" if wide else "CG", 13, 8 if wide else 4.5)
     for k, cell in enumerate(fresh):
@@ -513,7 +513,7 @@ def plot(runs, fresh, net, task, path, show):
 # --- Command line ---------------------------------------------------------------------------------------
 
 def choose_task(args, rng):
-    """The task that --dataset names; and in args the usual settings for it, where none are given."""
+    """The task that --dataset names. Settings missing from args get the usual values for that task."""
     name = args.dataset or "shakespeare"
     if name == "adding":
         datasets.fill_in(args, dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0))
@@ -526,17 +526,17 @@ def choose_task(args, rng):
     name, text = datasets.load_text(name, None if args.dataset else "python-docs")
     task = Text(name, text, args.batch_size, args.window)
     args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
-    task.encode(args.prime)                             # complain of strange characters now, not later
+    task.encode(args.prime)                             # complain about unknown characters now, not later
     datasets.fill_in(args, dict(epochs=5), task.steps * args.batch_size)
     return task
 
 def report(forecasts):
-    """Print the RMSE of all forecasts, and which simple rules the net does not beat. Returns them by name."""
+    """Print the RMSE of each forecast, and which simple rules the net does not beat. Return them by name."""
     truth = forecasts.pop("truth")
     rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
     for name, value in rmse.items():
         print(f"    {name:24} RMSE {value:.4g}")
-    free = "running free (where of the rules only constant growth sees as little)"
+    free = "running free (of the rules, only constant growth sees as little)"
     for how, name in ("one step ahead", "net, one step"), (free, "net, free run"):
         better = ", ".join(rule for rule in rmse if "net" not in rule and rmse[rule] <= rmse[name])
         print(f"{how} the net {'does not beat ' + better if better else 'beats every simple rule'}")
@@ -545,21 +545,21 @@ def report(forecasts):
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     parser = datasets.parser(__doc__, "shakespeare", "python-docs, airline, sine, adding", OPTIMIZERS,
-                             own="the path of a text or of a .csv")
+                             own="the path of a text or .csv file")
     option, number = parser.add_argument, datasets.number
-    option("--cell", choices=CELLS, default="lstm", help="rnn forgets soon, lstm and gru have gates")
+    option("--cell", choices=CELLS, default="lstm", help="rnn forgets quickly; lstm and gru have gates")
     option("--compare", action="store_true", help="train all three cells on the same budget")
     option("--hidden", type=number(int, 1), metavar="UNITS", help="size of the state")
-    option("--window", type=number(int, 2), metavar="STEPS", help="how far gradients go back, and it costs")
-    option("--clip", type=number(float, 1e-9), default=1, metavar="NORM", help="the longest gradient allowed")
+    option("--window", type=number(int, 2), metavar="STEPS", help="how far back gradients go, at a cost")
+    option("--clip", type=number(float, 1e-9), default=1, metavar="NORM", help="largest norm of the gradient")
     option("--sample", type=number(int, 0), default=200, metavar="N", help="characters to write at the end")
     option("--temperature", type=number(float, 1e-9), default=0.8, metavar="T", help="low: dull, high: wild")
-    option("--prime", metavar="TEXT", help="what the sample goes on from (a line break)")
+    option("--prime", metavar="TEXT", help="what the sample starts with (a line break)")
     option("--column", metavar="NAME", help="column of the .csv (the last one)")
-    option("--season", type=number(int, 1), metavar="STEPS", help="steps per season of a series (12)")
+    option("--season", type=number(int, 1), metavar="STEPS", help="steps per season (12; sine: 20)")
     args = parser.parse_args(argv)
     if args.compare and args.load:
-        parser.error("--compare trains three cells: the weights to --load would fit one")
+        parser.error("--compare trains three cells, but the weights of --load fit only one")
 
     rng = np.random.default_rng(args.seed)
     task = choose_task(args, rng)
@@ -567,7 +567,7 @@ def main(argv=None):
 
     def say(words):
         print(words)
-        if text:                                        # so that one sees it learn to spell
+        if text:                                        # watch it learn to spell
             written = sample(net, task, 80, args.temperature, args.prime, rng)[len(args.prime):]
             print("    " + written.replace("\n", " / "))
 
@@ -579,7 +579,7 @@ def main(argv=None):
         for layer, size in (net.cell, args.hidden), (net.output, task.K):
             parameters = sum(getattr(layer, name).size for name in layer.params)
             print(f"{type(layer).__name__:14}{size:15}   {parameters:10,}")
-        print(f"{'in all':14}{'':15}   {net.theta.size:10,}", flush=True)
+        print(f"{'total':14}{'':15}   {net.theta.size:10,}", flush=True)
         if args.load:
             datasets.read_weights(args.load, net.weights)
         optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)

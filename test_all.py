@@ -1,7 +1,7 @@
 """Everything that must hold: python test_all.py (-v shows each test, -k mlp runs those of one script).
 
-Needs NumPy and matplotlib only, no network, no screen. Where PyTorch is installed, the nets are also compared
-with it; elsewhere those tests are skipped, and say so.
+Needs only NumPy and matplotlib; no network, no screen. If PyTorch is installed, the nets are also compared
+with it; otherwise those tests are reported as skipped.
 """
 import ast
 import gzip
@@ -26,7 +26,7 @@ from importlib import import_module, util
 from pathlib import Path
 from unittest import mock
 
-# Before NumPy comes: no window, no network, and a single thread, as several processes run at a time.
+# Before NumPy is imported: no window, no network, and one thread each, as several processes run at once.
 os.environ.update(MPLBACKEND="Agg", https_proxy="http://127.0.0.1:1", OPENBLAS_NUM_THREADS="1")
 
 import numpy as np
@@ -56,7 +56,7 @@ def double(*layers, into=mlp.Sequential):
     """The layers as a net in float64, all parameters random: zero biases would hide a missing term."""
     for layer, name in [(layer, name) for layer in layers for name in layer.params]:
         W = getattr(layer, name)
-        assert getattr(layer, f"d{name}").shape == W.shape      # outside a net, too, it has its gradient
+        assert getattr(layer, f"d{name}").shape == W.shape      # gradients exist outside a net, too
         setattr(layer, name, 0.5 * rng.standard_normal(W.shape))
     return into(*layers)
 
@@ -64,7 +64,7 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 def numeric(f, a, eps=1e-5):
-    """The gradient of the number f() by the array a, by central differences."""
+    """The gradient of the number f() with respect to the array a, by central differences."""
     gradient = np.empty_like(a)
     for i in np.ndindex(a.shape):
         old = a[i]
@@ -76,7 +76,7 @@ def numeric(f, a, eps=1e-5):
     return gradient
 
 class Test(unittest.TestCase):
-    """Each test has a folder that goes away with it, and there its data sets; and a short book."""
+    """Each test has a temporary folder, for its data sets and with a short book."""
     def setUp(self):
         self.folder = Path(self.enter(tempfile.TemporaryDirectory()))
         (self.folder / "book.txt").write_text(FOX * 60)
@@ -87,14 +87,14 @@ class Test(unittest.TestCase):
         return context.__enter__()
 
     def close(self, a, b, tolerance=1e-9, what=""):
-        """The arrays have one shape and differ by less than tolerance, relative to their size."""
+        """The arrays have the same shape and differ by less than tolerance, relative to their size."""
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         self.assertEqual(a.shape, b.shape, what)
         size = np.linalg.norm(a) + np.linalg.norm(b)
         self.assertLess(np.linalg.norm(a - b), tolerance * max(size, 1e-3), what)
 
     def check_gradients(self, forward, backward, *arrays, what=""):
-        """From a random upstream gradient dZ of forward(), backward(dZ) makes the gradients by the arrays."""
+        """For a random upstream gradient dZ, backward(dZ) gives the gradients with respect to the arrays."""
         dZ = rng.standard_normal(np.shape(forward()))
         gradients = [np.array(gradient) for gradient in backward(dZ.copy())]
         for gradient, a in zip(gradients, arrays, strict=True):
@@ -109,7 +109,7 @@ class Test(unittest.TestCase):
         self.check_gradients(lambda: loss.forward(Z, y), lambda dL: [dL * loss.backward()], Z)
 
     def few_digits(self, train, test):
-        """From here on, digits and mnist are these few."""
+        """From here on, digits and mnist have only so many examples."""
         data, load = datasets.load("digits"), datasets.load
         few = data._replace(X_train=data.X_train[:train], y_train=data.y_train[:train],
                             X_test=data.X_test[:test], y_test=data.y_test[:test])
@@ -118,12 +118,12 @@ class Test(unittest.TestCase):
         return few
 
     def words(self, line):
-        """The script and the words of a command line, where @ is the test's folder."""
+        """The script and the arguments of a command line, where @ is the test's folder."""
         script, *argv = [word.replace("@", f"{self.folder}{os.sep}") for word in line.split()]
         return SCRIPTS[script], argv
 
     def learn(self, line, figure=False):
-        """What the script returns and prints, given a command line; and draws, if asked."""
+        """What the script returns and prints, given a command line. Draws its figure only if asked."""
         script, argv = self.words(f"{line} --no-show --figure @figure.png")
         drawing, file = nullcontext() if figure else mock.patch.object(script, "plot"), Path(argv[-1])
         with drawing, redirect_stdout(io.StringIO()) as out:
@@ -139,13 +139,13 @@ class Test(unittest.TestCase):
             self.assertTrue(low < self.learn(line, *figure)[0][result] <= high, line)
 
     def check_start(self, layer, variance):
-        """Random weights around 0, biases of 0."""
+        """Weights are random around 0, with this variance; biases are 0."""
         self.assertAlmostEqual(layer.W.var() / variance, 1, delta=0.03)
         self.assertAlmostEqual(layer.W.mean() / variance ** 0.5, 0, delta=0.02)
         self.assertFalse(layer.b.any())
 
     def fails(self, words, f, *args):
-        """f raises a UserError, one line that has all the words."""
+        """f raises a UserError: one line that contains all the words."""
         with self.assertRaises(datasets.UserError) as caught:
             f(*args)
         self.assertNotIn("\n", str(caught.exception))
@@ -209,7 +209,7 @@ class Test_mlp(Test):
                              (mlp.ReLU(), (abs(X) + X) / 2), (mlp.Tanh(), 2 * sigmoid(2 * X) - 1)):
             self.close(layer.forward(X), right)
             self.check_gradients(lambda: layer.forward(X), lambda dA: [layer.backward(dA)], X)
-        rewound = mock.Mock(random=lambda *args: np.random.default_rng(3).random(*args))    # always one mask
+        rewound = mock.Mock(random=lambda *args: np.random.default_rng(3).random(*args))    # a fixed mask
         for layer in *(activation() for activation, _ in mlp.ACTIVATIONS.values()), mlp.Dropout(0.4, rewound):
             net = double(mlp.Linear(5, 7, rng), layer, mlp.Linear(7, 6, rng), mlp.Tanh(),
                          mlp.Linear(6, 3, rng))
@@ -266,7 +266,7 @@ class Test_mlp(Test):
                 net.dtheta[:] = t == 0
                 optimizer.step()
             for memory in optimizer.pieces[0][2:]:
-                if memory.any():                                                # not all have both
+                if memory.any():                                                # not all use both
                     self.assertGreater(np.abs(memory).min(), np.finfo(np.float32).tiny)
 
     def test_initial_weights_and_dropout(self):
@@ -279,7 +279,7 @@ class Test_mlp(Test):
         self.assertAlmostEqual(float((A == 0).mean()), 0.3, delta=0.01)
         self.assertAlmostEqual(float(A.mean()), 1, delta=0.01)
         self.assertEqual(A.dtype, np.float32)
-        self.close(net.forward(X[:3]), net.layers[0].forward(X[:3]))            # silent outside training
+        self.close(net.forward(X[:3]), net.layers[0].forward(X[:3]))            # inactive outside training
 
     def test_learns(self):
         moons = "mlp --dataset moons --hidden 24 24 --dropout 0.05 --weight-decay 1e-5 --epochs 100"
@@ -315,7 +315,7 @@ class Test_mlp(Test):
             self.close(datasets.probabilities(net, X), right(net.forward(X.T)), 1e-6)
 
     def test_held_out_data_are_held_out(self):
-        """Other test data: the same weights. A search never sees those of the end."""
+        """Different test data, same weights. A search never sees the final test data."""
         data, args = datasets.as_rows(datasets.load("moons")), mlp.parse_args("--hidden 32 --lr 0.01".split())
         rows, thetas = [], []
         for each in data, data._replace(X_test=-data.X_test):
@@ -346,12 +346,12 @@ class Test_mlp(Test):
 KERNELS, SIZES = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (2, 3)), ((7, 8), (6, 5))
 
 def windows(X, kH, kW, s):
-    """By the place (h, w) in the output, the slice of X (C, H, W, N) that it sees."""
+    """For each place (h, w) in the output, the slice of X (C, H, W, N) that it sees."""
     H, W = (X.shape[1] - kH) // s + 1, (X.shape[2] - kW) // s + 1
     return {(h, w): np.s_[:, s * h:s * h + kH, s * w:s * w + kW] for h, w in np.ndindex(H, W)}
 
 def naive_conv(X, W, b, s, p, dZ):
-    """Z, dX, dW and db, one place after the other, straight from the formula."""
+    """Z, dX, dW and db, one place at a time, straight from the formula."""
     X = np.pad(X, ((0, 0), (p, p), (p, p), (0, 0)))
     Z, dX, dW = np.full_like(dZ, np.nan), np.zeros_like(X), np.zeros_like(W)
     for (h, w), place in windows(X, *W.shape[2:], s).items():
@@ -361,11 +361,11 @@ def naive_conv(X, W, b, s, p, dZ):
     return Z, dX[:, p:X.shape[1] - p, p:X.shape[2] - p], dW, np.einsum("khwn->k", dZ)[:, None]
 
 def naive_pool(X, kH, kW, s, dA):
-    """A and dX, one number after the other."""
+    """A and dX, one number at a time."""
     A, dX = np.full_like(dA, np.nan), np.zeros_like(X)
     for ((h, w), place), c, n in itertools.product(windows(X, kH, kW, s).items(), *map(range, X.shape[::3])):
         seen, dseen = X[place][c, :, :, n], dX[place][c, :, :, n]
-        i, j = np.unravel_index(seen.argmax(), (kH, kW))                        # of equals the first
+        i, j = np.unravel_index(seen.argmax(), (kH, kW))                        # of equals, the first
         A[c, h, w, n] = seen[i, j]
         dseen[i, j] += dA[c, h, w, n]
     return A, dX
@@ -376,7 +376,7 @@ class Test_cnn(Test):
         for kernel, s, p, size, (C, K, N) in cases:
             conv, pool = double(cnn.Conv2d(C, K, kernel, rng, s, p)), cnn.MaxPool2d(kernel, s)
             X, [layer] = rng.standard_normal((C, *size, N)), conv.layers
-            X = X if p else rng.integers(0, 3, X.shape) * 1.0                   # pooling shall meet ties
+            X = X if p else rng.integers(0, 3, X.shape) * 1.0                   # pooling must meet ties
             Z, A = conv.forward(X), pool.forward(X)
             dZ, dA = rng.standard_normal(Z.shape), rng.standard_normal(A.shape)
             dX, layer.needs_dX = conv.backward(dZ), False                       # as in a first layer
@@ -407,10 +407,10 @@ class Test_cnn(Test):
         result, out = self.learn(f"{small} --epochs 2 --lr 1e-2 --save @w.npz", "figure")
         self.assertGreater(result["score"], 0.8)
         self.assertRegex(out, r"Conv2d +4 x 24 x 24 +104 +57,600\n(.*\n)*Linear +10 +1,290 +1,280\n"
-                              r"in all +2,202 +110,080\n")
+                              r"total +2,202 +110,080\n")
         data = datasets.load("digits")
         light = data.X_test[np.flatnonzero(data.y_test == 0)[0]]
-        dark = 255 - np.kron(light[:, 3:], np.ones((9, 9), np.uint8))           # large, and off the centre
+        dark = 255 - np.kron(light[:, 3:], np.ones((9, 9), np.uint8))           # large and off-centre
         for name, picture in ("light", light), ("dark", dark):
             Image.fromarray(picture).save(self.folder / f"{name}.png")
         result, out = self.learn(f"{small} --load @w.npz --predict @light.png @dark.png", "figure")
@@ -424,7 +424,7 @@ class Test_cnn(Test):
             return cnn.prepare(self.folder / "page.png", side, side, *how)
 
         page = np.full((150, 100), 230)
-        page[20:100, 75:85] = 20                # a bar of 80 x 10 comes to 20 x 2.5 in the middle
+        page[20:100, 75:85] = 20                # a bar of 80 x 10 becomes 20 x 2.5 in the middle
         picture = prepared(page)
         rows, columns = np.nonzero(picture)
         self.assertEqual((rows.min(), rows.max(), np.ptp(columns) + 1, picture.max()), (4, 23, 2, 255))
@@ -435,10 +435,10 @@ class Test_cnn(Test):
         square = page[:64, :64]                 # for a net that has learnt a user's own pictures
         self.assertEqual(prepared(square, 64).tolist(), square.tolist())
         self.assertEqual(prepared(square, 64, True).tolist(), (255 - square).tolist())
-        page[20:22] = 20                        # ink to both sides of the page
+        page[20:22] = 20                        # ink from edge to edge of the page
         for picture in prepared(page), prepared(255 - page):
             self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), [16, 20])
-        picture = prepared(page, 28, False, 28)                  # of those that fill their frame
+        picture = prepared(page, 28, False, 28)                  # as in data that fill their frame
         self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), [22, 28])
 
 
@@ -461,7 +461,7 @@ class Test_rnn(Test):
                                  what=name)
 
     def test_cells_step_by_step(self):
-        """From the formula; while the net reads in windows, and carries its state from one to the next."""
+        """Against the formula, while the net reads windows and carries its state from one to the next."""
         for name in rnn.CELLS:
             net, X, parts, state = recurrent(name), rng.standard_normal((6, 3, 2)), [], 0
             for window in X[:3], X[3:4], X[4:]:
@@ -490,7 +490,7 @@ class Test_rnn(Test):
             norms, H = rnn.reach(net, task), net.cell.H[1:].copy()
 
             def last(h, t):
-                """The loss of the last step, from the state after step t."""
+                """The loss of the last step, given the state h after step t."""
                 Z = net.forward(X[t + 1:], (h,), 1)[0] if t < 4 else net.output.forward(h)
                 return rnn.MSELoss().forward(Z, Y[:, -2:])
 
@@ -524,7 +524,7 @@ class Test_rnn(Test):
             self.assertEqual(read, task.text[0][n * half:(n + 1) * half - 1])
         self.assertTrue((seen[1:] == after[:-1]).all())
         net = rnn.Recurrent(rnn.GRU(task.D, 8, rng), rnn.Linear(8, task.K, rng))
-        net.theta[:] = 2 * rng.standard_normal(net.theta.size)                  # each character counts
+        net.theta[:] = 2 * rng.standard_normal(net.theta.size)                  # make each character matter
         one, same, other = (rnn.sample(net, task, 30, 1, "the", np.random.default_rng(k)) for k in (0, 0, 1))
         self.assertTrue(one == same != other and one.startswith("the") and len(one) == 33)
         with mock.patch.object(task, "one_hot", wraps=task.one_hot) as one_hot:
@@ -537,7 +537,7 @@ class Test_rnn(Test):
                 self.assertEqual(task.classes[Z[:, -1].argmax()], likeliest[k])
 
     def test_state_is_carried_over_text_that_is_held_out(self):
-        """One reader, in windows, as in one long window; a step of no length leaves the net as it is."""
+        """One reader: windows give the same as one long window. Steps of no length leave the net as it is."""
         task, loss = rnn.Text("book", FOX * 18 + FOX[::-1] * 2, 1, 7), rnn.CrossEntropyLoss()
         net = rnn.Recurrent(rnn.LSTM(task.D, 8, rng), rnn.Linear(8, task.K, rng))
         rows = list(rnn.train(net, loss, rnn.SGD(net, 1e-30), task, 1, math.inf))
@@ -594,14 +594,14 @@ def small_autoencoder(*argv):
     with mock.patch("autoencoder.CHANNELS", (2, 3)):
         net, loss, _ = autoencoder.build(data, args, rng)
     net = double(*net.layers)
-    net.theta *= 0.6                            # or large signals would magnify the errors of rounding
+    net.theta *= 0.6                            # or large signals would magnify rounding errors
     net.layers[0].needs_dX = True
     return net, loss, data.X_train.shape[1:]
 
 AUTOENCODERS = [], ["--conv"], ["--loss", "bce"], ["--conv", "--loss", "bce", "--hidden"]
 
 def naive_affinities(X, perplexity):
-    """Of points X (D, n), one after the other."""
+    """The affinities of points X (D, n), one point at a time."""
     n, P = X.shape[1], np.zeros((X.shape[1],) * 2)
     for i, others in enumerate(~np.eye(n, dtype=bool)):
         d, low, high = ((X[:, others] - X[:, [i]]) ** 2).sum(axis=0), 0, 1e6
@@ -626,7 +626,7 @@ def naive_map(P, Y, exaggeration):
 
 class Test_autoencoder(Test):
     def test_transposed_convolution(self):
-        """From the loops of a convolution whose input is our output; and as the transpose of Conv2d."""
+        """Against the loops of a convolution whose input is our output; and as the transpose of Conv2d."""
         for net, layer, X, dZ in transposed():
             how, case = (layer.stride, layer.padding), f"{layer.kernel} {layer.stride} {layer.padding}"
             lowered, raised, dW, _ = naive_conv(dZ, layer.W, np.zeros((3, 1)), *how, X)
@@ -654,7 +654,7 @@ class Test_autoencoder(Test):
         (_, V), (_, S, Vt) = autoencoder.pca(X, 3), np.linalg.svd(X - X.mean(axis=0))
         self.close(V.T @ V, Vt[:3].T @ Vt[:3])
         self.close(abs(autoencoder.pca(X, 2)[1]), abs(Vt[:2]))
-        self.close(autoencoder.project(X[:5], *autoencoder.pca(X[:5], 4)), X[:5])   # fewer than numbers
+        self.close(autoencoder.project(X[:5], *autoencoder.pca(X[:5], 4)), X[:5])   # fewer than dimensions
         net = double(autoencoder.Linear(6, 3, rng), autoencoder.Linear(3, 6, rng))
         loss, optimizer = autoencoder.MSELoss(), autoencoder.Adam(net, 0.05)
         for step in range(3000):
@@ -695,7 +695,7 @@ class Test_autoencoder(Test):
 
     def test_each_point_has_the_perplexity(self):
         X = rng.standard_normal((5, 200)) * rng.uniform(1e-3, 10, 200)
-        X[:, :8], X[:, 8:11], X[:, 11] = X[:, :1], X[:, 8:9] + 1e4, -1e6      # equals, a far few, a far one
+        X[:, :8], X[:, 8:11], X[:, 11] = X[:, :1], X[:, 8:9] + 1e4, -1e6      # equals, far group, outlier
         d = ((X[:, :, None] - X[:, None]) ** 2).sum(axis=0)[~np.eye(200, dtype=bool)].reshape(200, 199)
         for perplexity in (10, 30, 150, 198.5):
             p = autoencoder.neighbours(d, perplexity)
@@ -705,7 +705,7 @@ class Test_autoencoder(Test):
         self.close(autoencoder.neighbours(np.zeros((2, 5)), 3), np.full((2, 5), 0.2))
 
     def test_tsne_descends_as_the_paper_says(self):
-        """Along a gradient that keeps its sign on one axis of the map and never on the other."""
+        """The gradient keeps its sign along one axis of the map and flips it every step along the other."""
         for n, lr, T in (20, 5, 40), (400, 50, 120), (4800, 100, 120):
             X, states, fixed = rng.standard_normal((n, 4)), [], rng.standard_normal((n, 2))
 
@@ -768,7 +768,7 @@ class Test_autoencoder(Test):
 # --- Beside PyTorch -------------------------------------------------------------------------------------
 
 def alone(output):
-    """Z or dX; Recurrent returns the state as well."""
+    """Z or dX alone: Recurrent returns the state as well."""
     return output[0] if isinstance(output, tuple) else output
 
 @unittest.skipIf(torch is None, "PyTorch is not installed")
@@ -803,7 +803,7 @@ class TestTorch(Test):
             theirs.step()
         np.savez(file, **{name: value.numpy() for name, value in model.state_dict().items()})
         theta, net.theta[:] = net.theta.copy(), 0
-        datasets.read_weights(file, net.weights)                           # and back, in the end
+        datasets.read_weights(file, net.weights)                           # and back at the end
         self.close(net.theta, theta)
 
     def test_perceptron(self):
@@ -837,7 +837,7 @@ class TestTorch(Test):
         net = double(cnn.Conv2d(1, 3, 5, rng), cnn.MaxPool2d(2), cnn.ReLU(), cnn.Conv2d(3, 4, 5, rng),
                      cnn.MaxPool2d(2), cnn.ReLU(), cnn.Flatten(), cnn.Linear(64, 8, rng), cnn.ReLU(),
                      cnn.Linear(8, 10, rng), into=cnn.Sequential)
-        net.theta *= 0.3                        # or large signals would magnify the errors of rounding
+        net.theta *= 0.3                        # or large signals would magnify rounding errors
         self.check_twin(net, cnn.CrossEntropyLoss(), (1, 28, 28, 6), rng.integers(0, 10, 6))
         for kernel, s, p, size in itertools.product(KERNELS, (1, 2, 3), (0, 1, 2), SIZES):
             for layer in cnn.Conv2d(2, 4, kernel, rng, s, p), cnn.MaxPool2d(kernel, s):
@@ -1022,7 +1022,7 @@ class Test_datasets(Test):
         self.assertEqual((data.classes, data.turned), (("cat", "dog"), False))
         self.assertEqual((data.X_train.mean(axis=(1, 2)) > 100).tolist(), (data.y_train == 1).tolist())
         (root / "cat" / "._1.png").write_bytes(b"what a Mac leaves behind")
-        for file in (root / "cat").glob("[0-9]*"):                              # now all is light: turned
+        for file in (root / "cat").glob("[0-9]*"):                              # now all are light: turned
             Image.new("L", (9, 9), 255).save(file)
         data = datasets.load(str(root))
         self.assertTrue(data.turned)
@@ -1043,7 +1043,7 @@ class Test_datasets(Test):
         self.assertEqual(lines, [(1, "train"), (3, "validation"), (2, "train"), (4, "validation")])
         datasets.plot_confusion(panels[2], np.array([0, 0, 1]), np.array([1, 1, 1]), "AB")
         texts = [call.args for call in panels[2].text.call_args_list if call.args[2]]
-        self.assertEqual(texts, [(1, 0, 2), (1, 1, 1)])                         # column: what was said
+        self.assertEqual(texts, [(1, 0, 2), (1, 1, 1)])                         # the column: what was said
 
     def test_few_examples_get_more_epochs(self):
         for given, examples, epochs in (None, 100, 60), (None, 10_000, 2), (None, 0, 2), (3, 100, 3):
@@ -1080,7 +1080,7 @@ class Test_datasets(Test):
 
 # --- As a user runs them --------------------------------------------------------------------------------
 
-MISTAKES = {    # the words of the complaint: command lines that lead to it; @ is the test's folder
+MISTAKES = {    # words of the error message: command lines that cause it; @ is the test's folder
     "not in the range": "perceptron --lr -1, mlp --lr nan, mlp --epochs -3, cnn --batch-size 0, "
                         "mlp --hidden 0, mlp --dropout 1, rnn --temperature 0, rnn --clip 0, "
                         "autoencoder --noise -1, autoencoder --mask 1, autoencoder --latent 1",
@@ -1107,11 +1107,11 @@ MISTAKES = {    # the words of the complaint: command lines that lead to it; @ i
     "blank.png blank": "cnn --channels 4 8 --load @cnn.npz --predict @blank.png",
     "words.txt not a picture": "cnn --channels 4 8 --load @cnn.npz --predict @words.txt",
     "latin UTF-8": "rnn --dataset @latin.txt, rnn --dataset @latin.csv",
-    "never has character 'X'": f"{BOOK} --prime X",
+    "character never occurs 'X'": f"{BOOK} --prime X",
     "too few": "rnn --dataset @empty.txt, rnn --dataset @words.txt, rnn --dataset @few.csv --column b",
     "column c": "rnn --dataset @few.csv --column c"}
 
-OPTIONS = {     # a command, of which each of these options changes the numbers
+OPTIONS = {     # a command, and options that each change its numbers
     "perceptron --epochs 3": "--lr 0.1, --rule rosenblatt, --batch-size 7, --seed 1",
     "mlp --dataset moons --epochs 2": "--lr 0.1, --optimizer sgd, --batch-size 7, --activation tanh, "
                                       "--dropout 0.5, --weight-decay 0.1, --hidden 5, --seed 1",
@@ -1126,7 +1126,7 @@ OPTIONS = {     # a command, of which each of these options changes the numbers
 class TestCommandLine(Test):
     @classmethod
     def setUpClass(cls):
-        """The runs that the last test looks at go on beside the others, two at a time, the longest first."""
+        """The runs that the last test checks go on beside the other tests, two at a time, longest first."""
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.place, shorter = Path(folder.name), {"rnn": "rnn --epochs 1 --hidden 64", "cnn": "cnn --epochs 5"}
@@ -1220,7 +1220,7 @@ class TestCommandLine(Test):
 
     @unittest.skipIf(os.name == "nt", "Windows cannot send a Ctrl-C to one process")
     def test_interrupt_goes_on_and_reader_leaves(self):
-        signal.signal(signal.SIGINT, signal.default_int_handler)                # in the background, none
+        signal.signal(signal.SIGINT, signal.default_int_handler)                # background jobs ignore it
         process = self.start("mlp --dataset moons --epochs 2000", self.folder)
         while "epoch" not in process.stdout.readline():
             self.assertIsNone(process.poll())
@@ -1234,7 +1234,7 @@ class TestCommandLine(Test):
         self.assertEqual(self.finish(process), (0, "", ""))
 
     def test_weights(self):
-        """A run of 0 epochs, with its figure, shows what the run before has saved."""
+        """A run of 0 epochs, figure included, reproduces what the previous run saved."""
         self.few_digits(1000, 200)
         for line in ("mlp --dataset moons", "cnn --dataset digits --channels 2 --hidden",
                      f"{BOOK} --prime the", "perceptron --dataset moons"):
@@ -1247,7 +1247,7 @@ class TestCommandLine(Test):
         self.assertEqual(shapes, {"weight": (1, 2), "bias": (1,)})
 
     def test_what_the_readme_promises_is_printed(self):
-        """Without network and screen, into a pipe. Of the README's last lines the docstring has the first."""
+        """Without network or screen, into a pipe. The docstring has the first of the README's outputs."""
         for script, run in self.runs.items():
             code, out, err = run.result()
             self.assertEqual((code, err), (0, ""), script)
@@ -1278,7 +1278,7 @@ class TestText(Test):
                     self.assertEqual(seen.setdefault(node.name, code), code, f"{node.name} in {script}.py")
 
     def test_commands_of_readme_and_docstrings(self):
-        """Each is understood, up to where it would load its data or its weights."""
+        """Each gets as far as loading its data or its weights."""
         commands = re.findall(r"python (\w+)\.py([^`\n#]*)", "\n".join([README, *SOURCES.values()]))
         self.assertGreater(len(commands), 60)
         stop = dict(side_effect=InterruptedError)
@@ -1289,7 +1289,7 @@ class TestText(Test):
                 SCRIPTS[script].main(shlex.split(options.partition("  ")[0]))
 
     def test_margin(self):
-        """Equations stand in one column; the README's section has the same numbers in the same order."""
+        """Equations start in one column; the README's section has the same numbers in the same order."""
         for script, text in SOURCES.items():
             self.assertLessEqual(max(map(len, text.splitlines())), 110, script)
             found = re.findall(r"^(.*)# \((\d+)\)", text, re.M)

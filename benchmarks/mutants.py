@@ -1,13 +1,13 @@
 """Break every line that computes something, one at a time, and see whether a test notices.
 
     python benchmarks/mutants.py                       every script (some minutes)
-    python benchmarks/mutants.py mlp --list            what would be broken, without breaking it
+    python benchmarks/mutants.py mlp --list            list what would be broken, break nothing
 
-In the losses, layers, cells and optimizers, and in every function that carries an equation, each sign,
-factor, term, transpose, index, axis and statement is changed in turn: in memory, in a process of its own;
-the files stay as they are. Then the tests of that script run, without those that train. What two scripts
-share is broken once. Prints what the tests did not notice; EQUIVALENT lists those that change no result,
-with the reason. Needs a system that can fork.
+In the losses, layers, cells and optimizers, and in every function with an equation in its margin, each sign,
+factor, term, transpose, index, axis and statement is changed in turn: in memory, in a separate process; the
+files stay as they are. Then the tests of that script run, except those that train. Code that several scripts
+share is broken only once. Prints the changes that no test noticed; EQUIVALENT lists those that change no
+result, and why. Needs a system that can fork.
 """
 import argparse
 import ast
@@ -31,14 +31,14 @@ import test_all
 
 Mutant = namedtuple("Mutant", "script line old new text")       # text: the whole script, broken
 
-# Left whole, though they carry an equation: the table of layers, and what prepares a picture. They compute no
-# gradient, and the tests look at what they make on a few examples only: many of their mutants would survive.
+# Not broken, though they have an equation: the counts for the table of layers, and picture preparation. They
+# compute no gradient, and the tests check their results on a few examples only: many mutants would survive.
 OTHERS = {"multiply_adds", "prepare"}
 
-# Broken, though their equations stand where they are called.
+# Broken, although their equations are where they are called.
 HELPERS = {"unroll", "correlate", "kernel_gradient", "spread", "flat", "sigmoid_in_place"}
 
-# What changes no result: the reason, then pieces of the line, and what stands there instead.
+# Mutants that change no result. The reason: (a piece of the line, how the old text begins, how the new), ...
 EQUIVALENT = {
     "any negative size means the rest": [
         ("np.stack(columns, axis=2)", "1", "(2)"), ("return X.reshape(-1, X.shape[-1])", "1", "(2)"),
@@ -58,7 +58,7 @@ EQUIVALENT = {
         ("eigh(X.T @ X / len(X))", "X.T @ X /", "(X.T @ X")],
     "what is added to a row of distances, or to all points, cancels": [
         ("X.astype(np.float64) - X.mean", "X", "(X")],
-    "a factor of all w cancels": [("W = 1 / (1 + distances(Y, Y))", "1", "(2)")],
+    "a factor common to all w cancels": [("W = 1 / (1 + distances(Y, Y))", "1", "(2)")],
     "a guard against a division by zero, or a range wide enough": [
         ("d /= d.mean", "d.mean", "(d.mean(axis=1, keepdims=True) - 1e-300"),
         ("d /= d.mean", "1e-300", "(1.1"),
@@ -66,7 +66,7 @@ EQUIVALENT = {
         ("np.maximum(", "1e-30", "(1.1"), ("1e-4 / (Y[:, 0].std()", "1e-30", "(1.1"),
         ("1e-4 / (Y[:, 0].std()", "Y[:, 0].std() +", "(Y[:, 0].std()")],
     "only the sign counts": [("gains = np.where(m * dY > 0", "m * dY", "(m / dY)")],
-    "it only has to come now and then, and to be small": [
+    "it only has to happen now and then, and to be small": [
         ("if self.t % 50 == 0:", "0", "(1)"), ("if self.t % 50 == 0:", "50", "(51)"),
         ("if self.t % 50 == 0:", "self.t % 50 ==", "(self.t % 50 !="),
         ("g += 1e-18", "g +=", "g -="), ("g += 1e-18", "1e-18", "(1.1")],
@@ -95,7 +95,7 @@ def changed(node, **fields):
     return node
 
 def breaks(node):
-    """What may stand in place of a node: the same with another sign, a term dropped, the next index, ..."""
+    """The replacements for a node: the same with another sign, a term dropped, the next index, ..."""
     if isinstance(node, ast.BinOp):
         if type(node.op) in SWAPS:
             yield changed(node, op=SWAPS[type(node.op)]())
@@ -126,8 +126,8 @@ def breaks(node):
             yield node.args[0]
 
 def parts(tree, text, known):
-    """The functions to break: methods of all that goes forward or updates; and, of the other functions,
-    HELPERS and those with an equation in the margin. Not those `known`, which stand in an earlier script."""
+    """The functions to break: methods of classes that have forward, update or step; and, of the functions,
+    HELPERS and those with an equation in the margin. Skips those `known` from an earlier script."""
     for node in tree.body:
         if getattr(node, "name", None) in known:
             continue
@@ -146,7 +146,7 @@ def mutants(script):
     text, earlier = source(script), itertools.takewhile(lambda name: name != script, test_all.SCRIPTS)
     earlier = [node for other in earlier for node in ast.parse(source(other)).body]
     known = {node.name for node in earlier if hasattr(node, "name")}
-    starts = [0]                                        # of each line, in bytes, as the tree counts
+    starts = [0]                                        # of each line, in bytes, as in the syntax tree
     for line in text.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     for function in parts(ast.parse(text), text, known):
@@ -174,7 +174,7 @@ def tests(script):
     return chosen
 
 def survives(mutant):
-    """Whether the tests pass with the broken script. (For a process of its own: there is no way back.)"""
+    """Whether the tests pass with the broken script. (Call it in its own process: there is no way back.)"""
     sys.stdout = sys.stderr = io.StringIO()
     module = getattr(test_all, mutant.script)
     try:
@@ -186,8 +186,8 @@ def survives(mutant):
     return runner.run(tests(mutant.script)).wasSuccessful()
 
 def survivors(found):
-    """Those that no test notices. Each runs in a process of its own, one for each processor at a time; one
-    that does not end in a minute has been noticed."""
+    """The mutants that no test notices. Each runs in its own process, as many at a time as there are
+    processors; one that takes more than a minute counts as noticed."""
     running, alive = {}, []
 
     def wait():
@@ -210,7 +210,7 @@ def survivors(found):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("scripts", nargs="*", default=list(test_all.SCRIPTS), help="which (all)")
+    parser.add_argument("scripts", nargs="*", default=list(test_all.SCRIPTS), help="default: all")
     parser.add_argument("--list", action="store_true", help="only print the mutants")
     args = parser.parse_args(argv)
     total = 0
@@ -223,7 +223,7 @@ def main(argv=None):
         alive = survivors(found)
         unnoticed = [mutant for mutant in alive if not equivalent(mutant)]
         total += len(unnoticed)
-        print(f"{script}.py: {len(found)} broken lines, {len(found) - len(alive)} noticed, "
+        print(f"{script}.py: {len(found)} mutants, {len(found) - len(alive)} noticed, "
               f"{len(alive) - len(unnoticed)} equivalent, {len(unnoticed)} unnoticed", flush=True)
         for m in unnoticed:
             print(f"    {m.script}.py:{m.line}: {m.old}  ->  {m.new}", flush=True)

@@ -1,4 +1,4 @@
-"""Make the pictures of the README again: python benchmarks/pictures.py (some minutes).
+"""Redraw the pictures in the README: python benchmarks/pictures.py (some minutes).
 
 Each script draws its own; docs/overview.png shows the most telling part of each.
 """
@@ -16,7 +16,7 @@ PICTURES = {"perceptron-blobs": "perceptron.py", "mlp-spirals": "mlp.py --datase
             "autoencoder-mnist": "autoencoder.py",
             "autoencoder-mnist-2": "autoencoder.py --latent 2"}
 
-# For the overview: the picture, and which part of it, as shares of its width and height from the top left.
+# For the overview: which part of each picture (left, top, right, bottom), as shares of its width and height.
 PARTS = {"perceptron-blobs": (0, 0, 0.43, 1), "mlp-spirals": (0, 0.05, 0.768, 1),
          "cnn-mnist": (0, 0.425, 1, 0.81), "rnn-shakespeare": (0, 0.515, 1, 1),
          "autoencoder-mnist-2": (0, 0.31, 0.51, 1)}

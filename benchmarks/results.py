@@ -1,4 +1,4 @@
-"""The tables of results in the README: each command with seeds 0 to 4, mean and range of what it reaches.
+"""The tables of results in the README: mean and range of what each command reaches with seeds 0 to 4.
 
     python benchmarks/results.py                       every row
     python benchmarks/results.py mlp cnn               the rows of some scripts
@@ -55,7 +55,7 @@ autoencoder.py --mask 0.5 --labels 100
 """.strip().splitlines()
 
 def reached(command, seed):
-    """The result of a run, its unit, and the seconds that it says it took."""
+    """The result of a run, its unit, and the seconds it reports."""
     script, *options = command.split()
     with tempfile.TemporaryDirectory() as folder:
         out = subprocess.run([sys.executable, str(ROOT / script), *options, "--seed", str(seed), "--no-show",

@@ -1,11 +1,11 @@
-"""Each script's default net beside its twin in PyTorch: the same data, batch size, optimizer, learning rates,
-float32 and two threads, each side in a process of its own, the two in alternation.
+"""Each script's default net against its twin in PyTorch: same data, batch size, optimizer, learning rates,
+float32 and two threads; each side runs in its own process, and the two take turns.
 
     python benchmarks/vs_torch.py                      every script
     python benchmarks/vs_torch.py mlp --rounds 7       one script, more rounds
     python benchmarks/vs_torch.py --growth             how the cost of a convolution grows with its sizes
 
-Needs `pip install torch`. One process would not do: the waiting threads of PyTorch and of NumPy's BLAS slow
+Needs `pip install torch`. A single process would not do: waiting threads of PyTorch and of NumPy's BLAS slow
 each other down. The twin keeps its data as one tensor and cuts minibatches by index, the fast way in PyTorch;
 a DataLoader would take several times as long. Quote the ratio, not the seconds.
 """
@@ -66,7 +66,7 @@ def twin_optimizer(optimizer, model):
 
 def train_twin(model, loss, optimizer, data, epochs, batch_size):
     """What the scripts' `train` does, step by step, in PyTorch. Returns the test accuracy; with MSELoss,
-    which compares pictures with themselves, the test error."""
+    whose targets are the pictures themselves, the test error."""
     import torch
     X_train, y_train, X_test, y_test = (torch.tensor(a) for a in data[1:5])
     copies = isinstance(loss, torch.nn.MSELoss)
@@ -168,7 +168,7 @@ def train_writer(cell, side, epochs, H=128, T=64, N=32, lr=0.01, limit=1.0):
     optimizer, start, step = torch.optim.Adam(model.parameters(), lr), time.perf_counter(), 0
 
     def losses(text):
-        """The loss of each window, the state being carried, but not its gradient; and how many it judges."""
+        """The loss of each window, and how many characters it judges. Carries the state, not its gradient."""
         ids, state = torch.tensor(task.encode(text)), None
         readers = min(N, len(ids) // (T + 1))
         streams = ids[:len(ids) // readers * readers].reshape(readers, -1).T
@@ -196,7 +196,7 @@ def one_side(script, side, epochs):
     """Train for some epochs; print seconds per epoch, test score and peak memory as JSON."""
     import resource
     if script == "perceptron":
-        epochs *= 100                                   # of a few milliseconds
+        epochs *= 100                                   # each takes milliseconds
         start, score = train_neuron(side, epochs)
     elif script in rnn.CELLS:
         start, score = train_writer(script, side, epochs)
@@ -209,7 +209,7 @@ def one_side(script, side, epochs):
 # --- Growth ---------------------------------------------------------------------------------------------
 
 def growth():
-    """A line per doubled size of a convolution with outputs of 8 x 8: the cost must not more than double."""
+    """Print a line per doubled size of a convolution with 8 x 8 outputs: the cost must at most double."""
     rng = np.random.default_rng(0)
     base = {"images": 128, "channels in": 16, "channels out": 32, "kernel height": 5, "kernel width": 5}
 
@@ -238,10 +238,10 @@ SCRIPTS = {"perceptron": "perceptron", "mlp": (mlp,), "cnn": (cnn,), "autoencode
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), help="which (all)")
+    parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
     parser.add_argument("--epochs", type=int, default=3, help="epochs in each run")
-    parser.add_argument("--growth", action="store_true", help="only how a convolution's cost grows")
+    parser.add_argument("--growth", action="store_true", help="only show how a convolution's cost grows")
     parser.add_argument("--side", choices=["numpy", "torch"], help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.growth:

@@ -1,11 +1,11 @@
-"""What a training step costs here, and in the usual batch-first NumPy code; and how near it is to the peak.
+"""What a training step costs here and in the usual batch-first NumPy code, and how close it is to the peak.
 
     python benchmarks/ways.py
 
-Prints for the default nets of the scripts how long a step takes, and which share of the machine's best
-rate of float32 products (measured here, with the same threads) its products reach. The batch-first step does
-the same sums, with images (N, C, H, W), im2col and col2im, sequences (N, T, D), all products step by step,
-and Adam one parameter after the other; the two take turns.
+Prints, for the default net of each script, how long a step takes and what share of the machine's peak rate
+of float32 products (measured here, with the same threads) its products reach. The batch-first step computes
+the same with images (N, C, H, W), im2col and col2im, sequences (N, T, D), all products time step by time
+step, and Adam one parameter array at a time; the two take turns.
 """
 import math
 import statistics
@@ -27,7 +27,7 @@ import vs_torch
 rng = np.random.default_rng(0)
 
 
-# --- The usual way: the batch first ---------------------------------------------------------------------
+# --- The usual way: batch first -------------------------------------------------------------------------
 
 class Dense:
     def __init__(self, W, b):
@@ -69,7 +69,7 @@ class Reshape:
         return dA.reshape(self.shape)
 
 class Columns:
-    """im2col: the pixels under each window as a row; and back: col2im."""
+    """im2col: the pixels under each window, as a row; backward: col2im."""
     def __init__(self, kernel, stride, padding=0):
         self.kernel, self.stride, self.padding = kernel, stride, padding
 
@@ -144,7 +144,7 @@ class Pool:
         return self.columns.backward(drows)
 
 class Remember:
-    """The LSTM, one step after the other."""
+    """The LSTM, one time step after the other."""
     def __init__(self, cell):
         self.params = [cell.W_ih.T.copy(), cell.W_hh.T.copy(), (cell.b_ih + cell.b_hh)[:, 0]]
 
@@ -187,7 +187,7 @@ def batch_first(net):
     return [make[name](layer) for layer in net.layers if (name := type(layer).__name__) in make]
 
 def usual_step(layers, memory, X, y, t, lr=0.001):
-    """Cross-entropy for class numbers y, mean squared error for pictures."""
+    """One training step: cross-entropy for class numbers y, mean squared error for pictures."""
     for layer in layers:
         X = layer.forward(X)
     if y.dtype.kind == "f":
@@ -224,7 +224,7 @@ def peak():
     return 2 * 2048 ** 3 / seconds(lambda: A @ B, 10)
 
 def operations(net, X):
-    """Of the products of a step: forward, by the weights, and (but for the first layer) by the input."""
+    """Those of a step's products: forward, for dW, and (except in the first layer) for dX."""
     total = 0
     for layer in net.layers:
         before, X = X, layer.forward(X)
@@ -234,7 +234,7 @@ def operations(net, X):
     return total
 
 def compare(name, ours, layers, X, y, work, best):
-    """Time both steps, in turns; `work` is the number of operations of ours."""
+    """Time both steps in turn; `work` is the number of operations in ours."""
     memory = [np.zeros((2, *p.shape), p.dtype) for layer in layers for p in getattr(layer, "params", [])]
     mine, usual = [], []
     for round_ in range(5):
@@ -242,7 +242,7 @@ def compare(name, ours, layers, X, y, work, best):
         usual.append(seconds(lambda: usual_step(layers, memory, X, y, 1 + round_), 15))
     mine, usual = statistics.median(mine), statistics.median(usual)
     print(f"{name}: {1000 * mine:.2f} ms per step, {100 * work / mine / best:.0f} % of the peak; the usual "
-          f"way {usual / mine:.1f} times as long", flush=True)
+          f"way takes {usual / mine:.1f} times as long", flush=True)
 
 def main():
     best = peak()
@@ -262,7 +262,7 @@ def main():
         out = rows
         for layer in layers:
             out = layer.forward(out)
-        assert np.allclose(np.moveaxis(net.forward(X), -1, 0), out, atol=1e-4), "both give the same outputs"
+        assert np.allclose(np.moveaxis(net.forward(X), -1, 0), out, atol=1e-4), "outputs must agree"
         compare(name, ours, layers, rows, rows if y is X else y, operations(net, X), best)
 
     T, N, H, K = 64, 32, 128, 65
@@ -286,7 +286,7 @@ def main():
     for layer in layers:
         out = layer.forward(out)
     Z = net.forward(X)[0].reshape(K, T, N).transpose(2, 1, 0).reshape(-1, K)
-    assert np.allclose(Z, out, atol=1e-4), "both give the same outputs"
+    assert np.allclose(Z, out, atol=1e-4), "outputs must agree"
     compare("rnn.py, lstm", ours, layers, rows, text[1:].T.ravel(), work, best)
 
 
