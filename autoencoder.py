@@ -528,7 +528,7 @@ def plot(runs, data, args, path, show):
                     "rank in %", xlim=(0, 100), ylim=(0, 100))
         side = np.quantile(codes, (np.arange(20) + 0.5) / 20, axis=0)
         grid = np.stack(np.meshgrid(side[:, 0], side[::-1, 1]), axis=-1).reshape(-1, 2)
-        datasets.plot_sheet(ax["M"], decoded(grid), 20, "what the decoder sees in the same plane")
+        datasets.plot_sheet(ax["M"], decoded(grid), 20, "what the decoder makes of the same plane")
     else:
         first = np.unique(y, return_index=True)[1][:10]                 # one of each class
         walks = np.linspace(codes[first], codes[np.roll(first, -1)], 11, axis=1).reshape(-1, k)

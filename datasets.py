@@ -519,7 +519,7 @@ def parser(about, default, others, optimizers=(), own="a folder with one sub-fol
     option = parser.add_argument
     option("--dataset", metavar="NAME", help=f"{default} (default), {others}, or {own}")
     option("--epochs", type=number(int, 0), metavar="N", help="passes over the training set (0: only test)")
-    option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: few noisy, many slow")
+    option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: fewer are noisier")
     option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
     if optimizers:
         option("--optimizer", choices=optimizers, default="adam", help="how gradients become steps")

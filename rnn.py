@@ -495,8 +495,8 @@ def plot(runs, fresh, net, task, path, show):
         image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
         ax["B"].set_yticks(range(len(labels)), labels)
         ax["B"].set_xticks(range(len(passage)), [a.replace("\n", "\\n") for a in passage], family="monospace")
-        ax["B"].set_title(f"units of the {type(net.cell).__name__} that follow something, over a held-out "
-                          "passage (their correlation with it)")
+        ax["B"].set_title(f"{type(net.cell).__name__} units that track something, over a held-out passage "
+                          "(and their correlation with it)")
         fig.colorbar(image, ax=ax["B"], label="h", pad=0.01)
     elif isinstance(task, Series):
         first = task.cut - task.season
