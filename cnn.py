@@ -316,8 +316,8 @@ def plot(net, data, history, path, show):
     n = len(steps)
     top = "W" * (n // 2) + "C" * (n - n // 2 - 1)
     fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * n}", max(13, 2 * n), 9.5)
-    title = "first kernels: blue looks for ink, red for none"
-    datasets.plot_sheet(ax["W"], net.layers[0].W[:, 0], 5, title, signed=True)
+    W, title = net.layers[0].W, "first kernels: blue looks for ink, red for none"
+    datasets.plot_sheet(ax["W"], W[:, 0], max(5, math.isqrt(2 * len(W))), title, signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
     datasets.plot_sheet(ax["0"], pictures[[example]], 1, f"one picture\n({data.classes[y[example]][:14]})")
@@ -377,8 +377,8 @@ def classify(net, files, pictures, classes, path, show):
     for i, (file, p) in enumerate(zip(files, P.T)):
         said = [f"{classes[k]} ({100 * p[k]:.1f} %)" for k in p.argsort()[:-4:-1]]
         print(f"{file}: {', '.join(said)}")
-        ax["P"].text((i + 0.5) / len(files), 1.02, "\n".join([Path(file).name, *said]), ha="center",
-                     va="bottom", transform=ax["P"].transAxes)
+        ax["P"].text((i + 0.5) / len(files), 1.02, "\n".join([Path(file).name[-16:], *said]), ha="center",
+                     va="bottom", transform=ax["P"].transAxes, parse_math=False)
     datasets.finish(fig, path, show)
     return P
 
@@ -392,9 +392,9 @@ def parse_args(argv=None):
     option, number = parser.add_argument, datasets.number
     option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
            help="number of kernels in each convolution: more see more, but cost more")
-    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of every kernel")
+    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of them all")
     option("--hidden", type=number(int, 1), nargs="*", default=[64], metavar="UNITS",
-           help="width of each dense layer before the last")
+           help="width of each dense layer before the last; may be none")
     option("--predict", nargs="+", metavar="PICTURE", help="classify these; with --load, skip training")
     return parser.parse_args(argv)
 

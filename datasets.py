@@ -272,17 +272,19 @@ def _downloaded(name):
     return Data(name, X_train, y_train.astype(np.int64), X_test, y_test.astype(np.int64), classes)
 
 def read_picture(file):
-    """A picture file as an upright grey PIL image, white where transparent; UserError if it is unreadable."""
+    """A picture file as an upright grey PIL image without transparency; UserError if it is unreadable."""
     from PIL import Image, ImageOps
     try:
         with Image.open(file) as image:
             image = ImageOps.exif_transpose(image)      # upright, however the camera was held
             if image.mode.startswith("I"):              # 16 bits, as from a scanner
                 image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
-            image = image.convert("RGBA")
+            grey, alpha = image.convert("RGBA").convert("LA").split()
     except Exception as error:                          # PIL raises half a dozen kinds
         raise UserError(f"cannot read {file} as a picture: {error}") from error
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L")
+    seen = grey.histogram(alpha)                        # behind dark ink put white, behind light ink black
+    paper = "white" if sum(seen[:128]) >= sum(seen[128:]) else "black"
+    return Image.composite(grey, Image.new("L", grey.size, paper), alpha)
 
 def _folder(path, rng, size=64):
     """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
@@ -581,7 +583,9 @@ def read_weights(path, weights):
         raise UserError(f"cannot read weights from {path}: {reason}") from error
     mine, theirs = ({name: a.shape for name, a in arrays_.items()} for arrays_ in (weights, arrays))
     if mine != theirs:
-        raise UserError(f"{path} has the weights of another net: {theirs} instead of {mine}")
+        name = next(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
+        raise UserError(f"{path} has the weights of another net: {name} is {theirs.get(name, 'missing')} "
+                        f"there, {mine.get(name, 'missing')} here; give the options that it was trained with")
     for name, array in arrays.items():
         weights[name][...] = array
 
@@ -612,7 +616,7 @@ def plot_sheet(ax, images, columns, title="", signed=False):
     rows = math.ceil(n / columns)
     sheet = np.pad(images.astype(float), [(0, rows * columns - n), (0, 1), (0, 1)], constant_values=np.nan)
     sheet = sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
-    most = np.abs(images).max() if signed else 255 if images.dtype == np.uint8 else 1
+    most = np.abs(images).max() or 1 if signed else 255 if images.dtype == np.uint8 else 1
     colors, least = ("RdBu", -most) if signed else ("gray", 0)
     ax.imshow(sheet, cmap=colors, vmin=least, vmax=most)
     ax.set(title=title, xticks=[], yticks=[])

@@ -1051,9 +1051,14 @@ class Test_datasets(Test):
             datasets.fill_in(args, dict(epochs=2, batch_size=10), examples)
             self.assertEqual(vars(args), dict(epochs=epochs, batch_size=10))
 
-    def test_pictures_stand_upright_on_white(self):
-        Image.new("RGBA", (9, 5)).save(self.folder / "clear.png")
-        self.assertTrue((np.asarray(datasets.read_picture(self.folder / "clear.png")) == 255).all())
+    def test_pictures_stand_upright_on_paper(self):
+        for ink in 0, 255:                              # dark ink on clear, light ink on clear
+            clear = Image.new("LA", (9, 5), (200, 0))
+            clear.putpixel((3, 2), (ink, 255))
+            clear.save(self.folder / "clear.png")
+            paper = np.full((5, 9), 255 - ink)
+            paper[2, 3] = ink
+            self.assertTrue((np.asarray(datasets.read_picture(self.folder / "clear.png")) == paper).all())
         Image.fromarray(np.full((5, 9), 40_000, np.uint16)).save(self.folder / "deep.png")
         self.assertEqual(set(np.asarray(datasets.read_picture(self.folder / "deep.png")).flat), {155})
         exif = Image.Exif()
