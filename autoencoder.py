@@ -372,15 +372,16 @@ def project(X, mean, V):
 def regression(X, y, X_test, y_test, K, rng):
     """The test accuracy of softmax regression from features X (n, D) to classes y (n,)."""
     mean, size = X.mean(axis=0), X.std()
+    X, X_test = (X - mean) / size, (X_test - mean) / size
     net, loss = Sequential(Linear(X.shape[1], K, rng)), CrossEntropyLoss()
     net.layers[0].needs_dX, optimizer = False, Adam(net, 0.01, 1 / len(X))      # few examples: keep W small
-    epochs = 5 + 30_000 // len(X)
+    epochs = 5 + 30_000 // max(len(X), 100)
     for epoch in range(epochs):
-        for x, k in minibatches((X - mean) / size, y, 256, rng):
+        for x, k in minibatches(X, y, 256, rng):
             loss.forward(net.forward(x), k)
             net.backward(loss.backward())
             optimizer.step(1 - epoch / epochs)
-    return np.mean(predict(net, (X_test - mean) / size).argmax(axis=0) == y_test)
+    return np.mean(predict(net, X_test).argmax(axis=0) == y_test)
 
 def usefulness(runs, data, sizes, rng):
     """Softmax regression: a generator that yields, for each net of `runs` and each number of labels in
@@ -555,7 +556,7 @@ def parse_args(argv=None):
            help="width of each layer down to the codes, and back up; none: linear, like PCA")
     option("--conv", action="store_true", help="start with convolutions: slower, with far fewer weights")
     option("--loss", choices=LOSSES, default="mse", help="squared error, or log loss of every pixel")
-    option("--noise", type=number(float, 0), default=0, metavar="S", help="add noise, learn to remove it")
+    option("--noise", type=number(float, 0, 1000), default=0, metavar="S", help="noise to add and remove")
     option("--mask", type=number(float, 0, 1), default=0, metavar="P", help="share of pixels to fill in")
     option("--classify", action="store_true", help="softmax regression on pixels, reconstructions, codes")
     option("--labels", type=number(int, 1), metavar="N", help="the same with only N labels, in ten draws")
@@ -577,7 +578,7 @@ def main(argv=None):
         check_perplexity(args.perplexity, shown)
     X, X_test = (X.reshape(-1, D) * np.float32(1 / 255) for X in (data.X_train, data.X_test))
     runs = {}
-    for k in args.latent:
+    for k in dict.fromkeys(args.latent):
         net, loss, optimizer = build(data, args, rng, k)
         if args.load:
             datasets.read_weights(args.load, net.weights)

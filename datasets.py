@@ -105,7 +105,7 @@ _IRIS = """
 # sequence of points, "column row", on a 10 x 10 grid with 00 at the top left. The pen runs smoothly through
 # them; a corner is where one stroke ends and another begins. A stroke that ends where it began is a ring.
 _STROKES = {
-    0: ["40 12 16 49 77 72 40", "50 32 26 49 67 63 50", "61 41 13 17 49 77 73 51", "50 12 06 49 97 83 50"],
+    0: ["40 12 17 49 77 72 40", "60 32 26 39 67 73 60", "61 41 13 17 49 77 73 51", "50 12 06 49 87 93 50"],
     1: ["40 44 49", "22 40, 40 44 49", "22 40, 40 44 49, 29 49 69"],
     2: ["12 30 50 62 54 36 19, 19 49 79", "11 40 71 64 48 29 08 16 46 78 97", "11 40 70, 70 45 09, 09 48 79",
         "22 40 61 53 36 18, 18 07 27 58 89", "31 50 62 55 39, 39 59 78", "01 30 51 54 27 09, 09 17 37 58 88",
@@ -150,7 +150,7 @@ def _draw(rng, shape, count):
     # Vary the handwriting: the points, a smooth warp (waves across the grid), the width, slant and rotation.
     points, places, moves = _pen(shape)
     points = points - 4.5 + vary(-0.65, 0.65, *points.shape)            # 4.5 is the middle of the grid
-    points += vary(-1.4, 1.4, 1, 2) * np.sin(points @ vary(-0.6, 0.6, 2, 2) + vary(0, 2 * np.pi, 1, 2))
+    points += vary(-1.4, 1.4, 1, 2) * np.sin(points @ vary(-0.45, 0.45, 2, 2) + vary(0, 2 * np.pi, 1, 2))
     x, y = points[:, :, :1] * np.exp(vary(-0.4, 0.3)), points[:, :, 1:]
     x = x - y * vary(-0.25, 0.65)                                       # y runs down: most lean to the right
     turn = vary(-0.25, 0.25)
@@ -211,6 +211,7 @@ _FILES = {   # name: classes, file names, their MD5, mirrors (best first)
 
 def _download(url, path, md5):
     """Download url. The file `path` appears only once all its bytes have arrived and are right."""
+    bar(f"connecting to {url}")
     with urllib.request.urlopen(url, timeout=10) as response:
         size, blocks = int(response.headers["Content-Length"] or 0), iter(lambda: response.read(2 ** 16), b"")
         body = b"".join(progress(blocks, f"downloading {path.parent.name}/{path.name}", 1 + size // 2 ** 16))
@@ -236,8 +237,8 @@ def find(name, file, md5, mirrors):
         try:
             _download(mirror + file, path, md5)
             return path
-        except (OSError, http.client.HTTPException) as error:
-            failures.append(f"{mirror.split('/')[2]}: {str(error).strip('<>')}")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            failures.append(f"{mirror.split('/')[2]}: {' '.join(str(error).split()).strip('<>')}")
     raise Unavailable(f"{path} does not exist and cannot be downloaded ({'; '.join(failures)}); "
                       f"put the file there yourself, or choose another --dataset")
 
@@ -265,10 +266,12 @@ def _downloaded(name):
     classes, files, sums, mirrors = _FILES[name]
     paths = [find(name, file, md5, mirrors) for file, md5 in zip(files, sums)]
     X_train, y_train, X_test, y_test = (array for path in paths for array in _read(path))
-    for X, y in (X_train, y_train), (X_test, y_test):
+    half = len(paths) // 2                              # an IDX file has images or labels, an HDF5 file both
+    for X, y, own in (X_train, y_train, paths[:half]), (X_test, y_test, paths[half:]):
         if (X.ndim != 3 or not X.size or len(X) != len(y) or not 0 <= y.min() <= y.max() < len(classes)
                 or X.shape[1:] != X_train.shape[1:]):
-            raise UserError(f"images and labels in {paths[0].parent} do not fit together; delete the folder")
+            raise UserError(f"the images and labels in {' and '.join(map(str, own))} do not fit together; "
+                            "delete them to download them again")
     return Data(name, X_train, y_train.astype(np.int64), X_test, y_test.astype(np.int64), classes)
 
 def read_picture(file):
@@ -347,12 +350,14 @@ def load_series(name, column=None, seed=0):
         lines = Path(name).read_text(encoding="utf-8-sig").split("\n")
         mark = max(",;\t", key=lines[0].count)
         reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
-        rows = [(reader.line_num, row) for row in reader if any(row)]
+        rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from None
+    while rows and not any(rows[-1][1]):
+        rows.pop()                                      # empty lines at the end
     header = rows[0][1] if rows else []
     if not header or column and column not in header:
-        raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header)}")
+        raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header) or 'none'}")
     k, values = header.index(column) if column else len(header) - 1, []
     for line, row in rows[1:]:
         try:
@@ -488,7 +493,7 @@ def bar(label="", share=0, seconds=0):
         return
     width = shutil.get_terminal_size().columns - 1
     room = max(width - len(label) - 15, 0)
-    left = f"[{'#' * round(room * share):.<{room}}] {seconds / share - seconds:4.0f} s left" if label else ""
+    left = f"[{'#' * round(room * share):.<{room}}] {seconds / share - seconds:4.0f} s left" if share else ""
     print(f"\r{f'{label} {left}'[:width]:{width}}\r", end="", flush=True)
 
 
@@ -533,12 +538,12 @@ def parser(about, default, others, optimizers=(), own="a folder with one sub-fol
     option("--no-show", action="store_true", help="save the figure, but open no window")
     return parser
 
-def fill_in(args, usual, examples=0):
-    """Set the options that were not given to their usual values; for few examples, epochs for 600 steps."""
+def fill_in(args, usual, examples=0, steps=600):
+    """Set the options that were not given to their usual values; for few examples, epochs for `steps`."""
     given = args.epochs is not None
     vars(args).update({name: value for name, value in usual.items() if getattr(args, name) is None})
     if examples and not given:
-        args.epochs = max(args.epochs, math.ceil(600 / math.ceil(examples / args.batch_size)))
+        args.epochs = max(args.epochs, math.ceil(steps / math.ceil(examples / args.batch_size)))
 
 def summary(what, data, net, more={}):
     """Print what learns from how many examples, and the table of the net's layers. `more` has further columns
@@ -577,9 +582,11 @@ def read_weights(path, weights):
     """Fill the arrays of `weights`, by name, from an .npz file; UserError if names or shapes do not match."""
     try:
         with np.load(path) as file:
-            arrays = dict(file)
+            arrays = {name: array.astype(float, casting="same_kind") for name, array in file.items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError
     except Exception as error:                          # np.load raises half a dozen kinds
-        reason = getattr(error, "strerror", None) or "it is not an .npz file"
+        reason = getattr(error, "strerror", None) or "it is not an .npz file of finite numbers"
         raise UserError(f"cannot read weights from {path}: {reason}") from error
     mine, theirs = ({name: a.shape for name, a in arrays_.items()} for arrays_ in (weights, arrays))
     if mine != theirs:

@@ -335,12 +335,13 @@ def main(argv=None):
         print(f"mlp.py tries settings for {data.name}, {args.epochs} epochs each", flush=True)
         watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
         rows, *_ = watch(search(watched, args, rng), args.search, "validation loss {:.4f}   {}", unit="trial")
-        _, best, args = min(rows, key=lambda row: row[0], default=(0, "the usual settings", args))
-        print(f"the best: {best}")
+        if rows:                                        # else interrupted: the usual settings
+            _, best, args = min(rows, key=lambda row: row[0])
+            print(f"the best: {best}")
     net, loss, optimizer = build(data, args, rng)
     if args.load:
         datasets.read_weights(args.load, net.weights)
-    datasets.summary(f"mlp.py learns {data.name}", data, net)
+    datasets.summary(f"mlp.py learns {data.name}", data._replace(X_train=watched.X_train), net)
     training = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
     words = SCORES if data.classes else SCORES.replace("accuracy {:.2%}", "RMSE {:.4f}")
     history, thetas, seconds = watch(training, args.epochs, words.replace("test", part), keep=net.theta.copy)

@@ -101,14 +101,14 @@ def plot(neuron, data, pictures, history, path, file, show):
     """What the neuron has learnt, what it answers, and how it got there."""
     X, y, D = data.X_test, data.y_test[:, 0].astype(int), data.X_test.shape[1]
     neuron.forward(batch_last(X))
-    z, a = neuron.z[0], neuron.a[0]
+    z = neuron.z[0]
     layout, height = ("WWzl;WWza", 5) if pictures is None else ("WWzl;WWza;MMMM", 7.5)
     fig, ax = datasets.figure(layout, 13, height)
     datasets.plot_curves(ax["l"], ax["a"], history, "accuracy")
     if pictures is not None:
         title = f"weights: blue speaks for {data.classes[1]}, red against"
         datasets.plot_sheet(ax["W"], neuron.w.reshape(1, *pictures[0].shape), 1, title, signed=True)
-        datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
+        datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - sigmoid(z), sigmoid(z)]), data.classes)
     elif D == 2:
         x1, x2 = datasets.plot_plane(ax["W"], lambda X: np.vstack([1 - neuron.forward(X.T), neuron.a]), X, y,
                                      "the line after epochs 1, 2, 4, 8, ... (late ones dark)")
@@ -117,12 +117,12 @@ def plot(neuron, data, pictures, history, path, file, show):
                 ax["W"].contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], [0], colors="black", alpha=0.7 ** age)
     else:
         ax["W"].barh(range(D), neuron.w[:, 0])
-        ax["W"].set(title=f"weights: positive ones speak for {data.classes[1]}", yticks=range(D))
-    bins = np.linspace(z.min(), z.max(), 31)
+        ax["W"].set(title=f"weights for {data.classes[1]}", xlabel="w", ylabel="feature", yticks=range(D))
+    line = np.linspace(z.min(), z.max(), 301)
     names = [name[:14] for name in data.classes]
-    ax["z"].hist([z[y == 0], z[y == 1]], bins, histtype="stepfilled", alpha=0.6, label=names)
+    ax["z"].hist([z[y == 0], z[y == 1]], line[::10], histtype="stepfilled", alpha=0.6, label=names)
     twin = ax["z"].twinx()
-    twin.plot(bins, neuron.activation(bins), color="black")
+    twin.plot(line, neuron.activation(line), color="black")
     twin.set(ylabel="answer a", ylim=(-0.02, 1.05))
     ax["z"].set(title="the test examples by their z", xlabel="z", ylabel="examples", ymargin=0.15)
     ax["z"].legend(loc="upper left", ncols=2)
@@ -141,7 +141,7 @@ def two_classes(data, names):
     train, test = np.isin(data.y_train, chosen), np.isin(data.y_test, chosen)
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train[train], data.X_test[test]))
     scale = 255 if X_train.dtype == np.uint8 else X_train.std(axis=0)
-    mean = X_train.mean(axis=0)
+    mean = X_train.mean(axis=0, dtype=np.float32)
     y_train, y_test = (np.float32(y[:, None] == chosen[1]) for y in (data.y_train[train], data.y_test[test]))
     pictures = data.X_test[test] if X_train.dtype == np.uint8 else None
     return Data(data.name, (X_train - mean) / scale, y_train, (X_test - mean) / scale, y_test,
@@ -156,8 +156,9 @@ def main(argv=None):
 
     rng = np.random.default_rng(args.seed)
     data, pictures = two_classes(datasets.load(args.dataset or "blobs", args.seed), args.classes)
-    datasets.fill_in(args, dict(epochs=100, batch_size=len(data.X_train), lr=0.5) if pictures is None else
-                     dict(epochs=50, batch_size=32, lr=0.03))
+    n, points = len(data.X_train), pictures is None
+    datasets.fill_in(args, dict(epochs=100, batch_size=n, lr=0.5) if points else
+                     dict(epochs=50, batch_size=32, lr=0.03), 0 if points else n)
     neuron = Perceptron(data.X_train.shape[1], args.rule)
     if args.load:
         datasets.read_weights(args.load, neuron.weights)

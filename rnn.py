@@ -488,13 +488,13 @@ def plot(runs, fresh, net, task, path, show):
                 xlim=(0, min(100, len(ax["G"].lines[0].get_xdata()) - 1)), ylim=(1e-8, 10))
     epochs = max(len(run["history"]) for run in runs.values())
     ax["C"].locator_params(axis="x", integer=True, min_n_ticks=min(2, epochs or 1))
-    ax["C"].legend()
+    ax["C"].legend(fontsize=8)
     ax["G"].legend(fontsize=8)
     if isinstance(task, Text):
         labels, states, passage = telling(net, task)
         image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
         ax["B"].set_yticks(range(len(labels)), labels)
-        ax["B"].set_xticks(range(len(passage)), [a.replace("\n", "\\n") for a in passage], family="monospace")
+        ax["B"].set_xticks(range(len(passage)), [a.replace("\n", "¶") for a in passage], family="monospace")
         ax["B"].set_title(f"{type(net.cell).__name__} units that track something, over a held-out passage "
                           "(and their correlation with it)")
         fig.colorbar(image, ax=ax["B"], label="h", pad=0.01)
@@ -527,7 +527,7 @@ def choose_task(args, rng):
     task = Text(name, text, args.batch_size, args.window)
     args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
     task.encode(args.prime)                             # complain about unknown characters now, not later
-    datasets.fill_in(args, dict(epochs=5), task.steps * args.batch_size)
+    datasets.fill_in(args, dict(epochs=5), task.steps * args.batch_size, steps=300)
     return task
 
 def report(forecasts):

@@ -324,7 +324,7 @@ class Test_mlp(Test):
             thetas.append(parts[0].theta.tolist())
         self.assertTrue(thetas[0] == thetas[1] and rows[0][:2] == rows[1][:2] and rows[0][2] != rows[1][2])
         with mock.patch.object(mlp, "train", wraps=mlp.train) as train:
-            self.learn("mlp --dataset moons --search 2 --epochs 1")
+            self.assertIn("moons: 640 ", self.learn("mlp --dataset moons --search 2 --epochs 1")[1])
         last = set(data.X_test[:, 0])
         for _, _, _, part, *_ in [call.args for call in train.call_args_list]:
             self.assertEqual((len(part.X_train), len(part.X_test)), (640, 160))
@@ -891,13 +891,13 @@ def idx(*arrays):
     return [gzip.compress(np.array([2048 + a.ndim, *a.shape], ">u4").tobytes() + a.tobytes()) for a in arrays]
 
 class Server(BaseHTTPRequestHandler):
-    """Serves `files` by name; promises `extra` bytes more than it sends."""
-    files, extra, log_message = {}, 0, lambda *args: None
+    """Serves `files` by name; promises `extra` bytes more than it sends, or another `size`."""
+    files, extra, size, log_message = {}, 0, None, lambda *args: None
 
     def do_GET(self):
         body = self.files.get(self.path[1:], b"")
         self.send_response(200 if body else 404)
-        self.send_header("Content-Length", len(body) + self.extra)
+        self.send_header("Content-Length", self.size or len(body) + self.extra)
         self.end_headers()
         self.wfile.write(body)
 
@@ -967,8 +967,9 @@ class Test_datasets(Test):
             self.enter(mock.patch.object(Server, "files", {}))                   # now from disk
 
     def test_failed_downloads_leave_nothing(self):
-        for words, change in (("ended after", {"extra": 7}), ("404", {"files": {}}),
-                              ("checksum web page", {"files": dict.fromkeys(datasets._IDX, b"<html>")})):
+        page = {"files": dict.fromkeys(datasets._IDX, b"<html>")}
+        for words, change in (("ended after", {"extra": 7}), ("404", {"files": {}}), ("x", {"size": "x"}),
+                              ("checksum web page", page)):
             with mock.patch.multiple(Server, **change):
                 self.fails(f"{datasets._IDX[0]} {words}", datasets.load, "mnist")
             self.assertFalse(self.mnist.exists())
@@ -987,10 +988,10 @@ class Test_datasets(Test):
         self.mnist.mkdir()
         for name, body, words in (
                 (X, whole[:-20], "damaged"), (X, b"5,1\n4,9\n", "damaged"), (y, whole, "damaged 2051 2049"),
-                (X, gzip.compress(b"x"), "damaged"), (y, self.bodies[y_test], "do not fit"),
+                (X, gzip.compress(b"x"), "damaged"), (y, self.bodies[y_test], f"{X} {y} do not fit"),
                 (X, gzip.compress(gzip.decompress(whole)[:-1]), "damaged size 749"),
                 (y, idx(self.arrays[1] + 5)[0], "do not fit"),
-                (X_test, idx(self.arrays[2][:, 1:])[0], "do not fit")):
+                (X_test, idx(self.arrays[2][:, 1:])[0], f"{X_test} do not fit")):
             files = {**self.bodies, name: body}
             for file, content in files.items():
                 (self.mnist / file).write_bytes(content)
@@ -1076,10 +1077,10 @@ class Test_datasets(Test):
                 name, found, season = datasets.load_series(str(shop), column)
                 self.assertEqual((name, found.tolist(), season), ("shop", expected, 12))
             self.assertEqual(datasets.load_text(str(book)), ("book", "\u03b1\n"))
-        shop.write_text("day; sales\n\n1; 2,5\n;\n2; 3\n")
+        shop.write_text("day; sales\n1; 2,5\n2; 3\n;\n\n")
         self.assertEqual(datasets.load_series(str(shop), "sales")[1].tolist(), [2.5, 3])
-        for line in "1,234,5", "2,", "2", "2,no":
-            shop.write_text(f"day,sales\n1,2\n{line}\n")
+        for line in "1,234,5", "2,", "2", "2,no", "", ",":
+            shop.write_text(f"day,sales\n1,2\n{line}\n3,4\n")
             self.fails("shop.csv line 3 no number in sales", datasets.load_series, str(shop))
 
 
@@ -1102,7 +1103,8 @@ MISTAKES = {    # words of the error message: command lines that cause it; @ is 
     "should end in .npz": "mlp --save w", "should end in .png": "mlp --figure a.mov",
     "No such file none": "mlp --dataset xor --load @none.npz, "
                          "cnn --channels 4 8 --load @cnn.npz --predict @none.png",
-    "words.txt no weights": "mlp --dataset moons --load @words.txt",
+    "not .npz finite": "perceptron --load @words.txt, perceptron --load @nan.npz, "
+                       "perceptron --load @text.npz",
     "npz another net": f"mlp --dataset moons --load @perceptron.npz, {BOOK} --load @rnn.npz, "
                        "cnn --dataset digits --load @cnn.npz",
     "sine has numbers": "perceptron --dataset sine",
@@ -1174,6 +1176,8 @@ class TestCommandLine(Test):
                  "few.csv": "b\n1\n2\n"}
         for name, text in texts.items():
             (self.folder / name).write_text(text, encoding="latin-1")
+        for name, weight in ("nan", np.nan), ("text", "one"):
+            np.savez(self.folder / f"{name}.npz", weight=np.full((1, 2), weight), bias=np.zeros(1))
         Image.fromarray(np.full((9, 9), 200, np.uint8)).save(self.folder / "blank.png")
         for line in "perceptron", "cnn --dataset digits --channels 4 8", f"{BOOK} --cell gru":
             self.learn(f"{line} --epochs 0 --save @{line.split()[0]}.npz")
