@@ -4,6 +4,7 @@ Needs only NumPy and matplotlib; no network, no screen. If PyTorch is installed,
 with it; otherwise those tests are reported as skipped.
 """
 import ast
+import functools
 import gzip
 import hashlib
 import io
@@ -75,12 +76,18 @@ def numeric(f, a, eps=1e-5):
         a[i] = old
     return gradient
 
+@functools.cache
+def digits(draw=datasets._digits):
+    """The images and labels of digits, drawn once for all tests."""
+    return draw(np.random.default_rng(0), 12_000)
+
 class Test(unittest.TestCase):
     """Each test has a temporary folder, for its data sets and with a short book."""
     def setUp(self):
         self.folder = Path(self.enter(tempfile.TemporaryDirectory()))
         (self.folder / "book.txt").write_text(FOX * 60)
         self.enter(mock.patch.dict(os.environ, DATASETS_DIR=str(self.folder)))
+        self.enter(mock.patch("datasets._digits", lambda *same: digits()))
 
     def enter(self, context):
         self.addCleanup(context.__exit__, None, None, None)
@@ -755,7 +762,9 @@ class Test_autoencoder(Test):
         lost = autoencoder.project(X_test, *autoencoder.pca(X, 2)) - X_test
         self.assertAlmostEqual(result["PCA"], np.mean(lost ** 2), 6)
         several = f"{small} 2 5 --noise 0.5 --labels 400 --classify"
-        with mock.patch.object(autoencoder, "regression", wraps=autoencoder.regression) as regression:
+        accuracy = autoencoder.regression(X, few.y_train, X_test, few.y_test, 10, rng)
+        self.assertTrue(0.7 < accuracy < 1)
+        with mock.patch.object(autoencoder, "regression", return_value=0.5) as regression:
             result, out = self.learn(several, "figure")
         sizes = [tuple(len(part) for part in call.args[:4]) for call in regression.call_args_list]
         self.assertEqual(set(sizes), {(600, 600, 60, 60), (400, 400, 60, 60)})
