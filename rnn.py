@@ -456,7 +456,7 @@ def reach(net, task):
 
 def telling(net, task):
     """For six things that a reader knows, find the unit that correlates best with each over held-out text.
-    Return their names, the states of these units (6, T) over the last T characters, and those characters."""
+    Return their names, the states of these units (n, T) over the last T characters, and those characters."""
     text, column, letter, known = task.text[1][:5000], 0, 0, []
     net.forward(task.one_hot(task.encode(text)[:, None]))
     h = net.cell.H[1:, :, 0]
@@ -465,10 +465,10 @@ def telling(net, task):
         known.append((a.isupper(), column, letter, a in "aeiouAEIOU", a in " \n", a in ".,:;!?"))
     x, y = ((a - a.mean(axis=0)) / (a.std(axis=0) + 1e-9) for a in (np.array(known, float), h))
     r = x.T @ y / len(text)
-    units = np.abs(r).argmax(axis=1)
     names = "capital", "place in line", "place in word", "vowel", "space", "punctuation"
-    labels = [f"{name} ({r[k, units[k]]:+.2f})" for k, name in enumerate(names)]
-    return labels, h[-90:, units].T, text[-90:]
+    rows = zip(names, r, np.abs(r).argmax(axis=1))
+    found = {f"{name} ({row[unit]:+.2f})": unit for name, row, unit in rows if row[unit]}  # if in the text
+    return list(found), h[-90:, list(found.values())].T, text[-90:]
 
 def plot(runs, fresh, net, task, path, show):
     """The loss curves; how far back the gradient reaches; and what some units follow, or the forecasts."""

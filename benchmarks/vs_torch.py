@@ -238,12 +238,14 @@ SCRIPTS = {"perceptron": "perceptron", "mlp": (mlp,), "cnn": (cnn,), "autoencode
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), help="default: all")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs in each run")
+    parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), help=f"of {', '.join(SCRIPTS)} (all)")
+    parser.add_argument("--rounds", type=datasets.number(int, 1), default=5, help="runs of each side")
+    parser.add_argument("--epochs", type=datasets.number(int, 1), default=3, help="epochs in each run")
     parser.add_argument("--growth", action="store_true", help="only show how a convolution's cost grows")
     parser.add_argument("--side", choices=["numpy", "torch"], help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if not set(args.scripts) <= set(SCRIPTS):
+        parser.error(f"choose from {', '.join(SCRIPTS)}")
     if args.growth:
         return growth()
     if args.side:
