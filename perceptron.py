@@ -117,13 +117,13 @@ def plot(neuron, data, pictures, history, path, file, show):
                 ax["W"].contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], [0], colors="black", alpha=0.7 ** age)
     else:
         ax["W"].barh(range(D), neuron.w[:, 0])
-        ax["W"].set(title=f"weights for {data.classes[1]}", xlabel="w", ylabel="feature", yticks=range(D))
+        ax["W"].set(title=f"weights: positive ones speak for {data.classes[1]}", ylabel="feature", yticks=range(D))
     line = np.linspace(z.min(), z.max(), 301)
     names = [name[:14] for name in data.classes]
     ax["z"].hist([z[y == 0], z[y == 1]], line[::10], histtype="stepfilled", alpha=0.6, label=names)
     twin = ax["z"].twinx()
     twin.plot(line, neuron.activation(line), color="black")
-    twin.set(ylabel="answer a", ylim=(-0.02, 1.05))
+    twin.set(ylabel="answer a", ylim=(-0.02, 1.15))
     ax["z"].set(title="the test examples by their z", xlabel="z", ylabel="examples", ymargin=0.15)
     ax["z"].legend(loc="upper left", ncols=2)
     datasets.finish(fig, file, show)
