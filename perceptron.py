@@ -117,7 +117,7 @@ def plot(neuron, data, pictures, history, path, file, show):
                 ax["W"].contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], [0], colors="black", alpha=0.7 ** age)
     else:
         ax["W"].barh(range(D), neuron.w[:, 0])
-        ax["W"].set(title=f"weights: positive ones speak for {data.classes[1]}", ylabel="feature", yticks=range(D))
+        ax["W"].set(title=f"weights: positive is for {data.classes[1]}", ylabel="feature", yticks=range(D))
     line = np.linspace(z.min(), z.max(), 301)
     names = [name[:14] for name in data.classes]
     ax["z"].hist([z[y == 0], z[y == 1]], line[::10], histtype="stepfilled", alpha=0.6, label=names)
