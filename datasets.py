@@ -239,6 +239,7 @@ def find(name, file, md5, mirrors):
             return path
         except (OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{mirror.split('/')[2]}: {' '.join(str(error).split()).strip('<>')}")
+    bar()
     raise Unavailable(f"{path} does not exist and cannot be downloaded ({'; '.join(failures)}); "
                       f"put the file there yourself, or choose another --dataset")
 
