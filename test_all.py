@@ -543,6 +543,20 @@ class Test_rnn(Test):
                 Z = net.forward(task.one_hot(task.encode(likeliest[:k])[:, None]))[0]
                 self.assertEqual(task.classes[Z[:, -1].argmax()], likeliest[k])
 
+    def test_telling_units(self):
+        """The text has neither capitals nor punctuation; what is left, the units follow as far as is said."""
+        task = rnn.Text("book", FOX * 20, 1, 7)
+        net = rnn.Recurrent(rnn.LSTM(task.D, 5, rng), rnn.Linear(5, task.K, rng))
+        labels, states, passage = rnn.telling(net, task)
+        self.assertEqual([label.split(" (")[0] for label in labels],
+                         ["place in line", "place in word", "vowel", "space"])
+        h, text = net.cell.H[1:, :, 0], task.text[1]
+        r = np.corrcoef([a in "aeiou" for a in text], h.T)[0, 1:]
+        best = np.abs(r).argmax()
+        self.assertIn(f"({r[best]:+.2f})", labels[2])
+        self.close(states[2], h[-90:, best])
+        self.assertEqual(passage, text[-90:])
+
     def test_state_is_carried_over_text_that_is_held_out(self):
         """One reader: windows give the same as one long window. Steps of no length leave the net as it is."""
         task, loss = rnn.Text("book", FOX * 18 + FOX[::-1] * 2, 1, 7), rnn.CrossEntropyLoss()
