@@ -766,7 +766,8 @@ class Test_autoencoder(Test):
 
     def test_learns(self):
         few, small = self.few_digits(600, 60), "autoencoder --epochs 2 --hidden 32 --latent"
-        result, out = self.learn(f"{small} 2 --save @w.npz", "figure")
+        result, out = self.learn(f"{small} 2 2 --save @w.npz", "figure")
+        self.assertEqual(out.count("learns"), 1)                                # the same twice is once
         self.assertRegex(out, r"test error 0\.\d{4} per pixel \(PCA: 0\.\d{4}\) after \d s\nfigure: .+$")
         again, _ = self.learn(f"{small} 2 --epochs 0 --load @w.npz")
         self.assertAlmostEqual(again["test"], result["test"], 9)
@@ -778,6 +779,13 @@ class Test_autoencoder(Test):
         several = f"{small} 2 5 --noise 0.5 --labels 400 --classify"
         accuracy = autoencoder.regression(X, few.y_train, X_test, few.y_test, 10, rng)
         self.assertTrue(0.7 < accuracy < 1)
+        y = np.arange(99) % 3                           # of three on a line, the middle one needs its bias
+        x, update = 100.0 * y[:, None], autoencoder.Adam.update
+        with mock.patch.object(autoencoder.Adam, "update", autospec=True, side_effect=update) as update:
+            self.assertEqual(autoencoder.regression(x, y, x, y, 3, rng), 1)
+            steps = update.call_count
+            autoencoder.regression(x[:2], y[:2], x, y, 3, rng)
+        self.assertLess(update.call_count, 3 * steps)   # few examples take no more steps than a hundred
         with mock.patch.object(autoencoder, "regression", return_value=0.5) as regression:
             result, out = self.learn(several, "figure")
         sizes = [tuple(len(part) for part in call.args[:4]) for call in regression.call_args_list]
@@ -1060,11 +1068,14 @@ class Test_datasets(Test):
         self.fails("at least 2", datasets.load, str(root))                       # one class only
 
     def test_curves_and_confusion(self):
-        panels = [mock.Mock() for _ in range(3)]
+        panels = [mock.MagicMock() for _ in range(3)]
         datasets.plot_curves(*panels[:2], [(1, 2, 3, 4)], "accuracy", "validation")
         calls = [call for ax in panels[:2] for call in ax.plot.call_args_list]
         lines = [(*call.args[1], call.kwargs["label"]) for call in calls]
         self.assertEqual(lines, [(1, "train"), (3, "validation"), (2, "train"), (4, "validation")])
+        datasets.plot_sheet(panels[0], np.zeros((1, 2, 2)), 1, signed=True)     # silence is white, not red
+        shades = panels[0].imshow.call_args.kwargs
+        self.assertEqual((shades["vmin"], shades["vmax"]), (-1, 1))
         datasets.plot_confusion(panels[2], np.array([0, 0, 1]), np.array([1, 1, 1]), "AB")
         texts = [call.args for call in panels[2].text.call_args_list if call.args[2]]
         self.assertEqual(texts, [(1, 0, 2), (1, 1, 1)])                         # the column: what was said
@@ -1074,6 +1085,9 @@ class Test_datasets(Test):
             args = Namespace(epochs=given, batch_size=None)
             datasets.fill_in(args, dict(epochs=2, batch_size=10), examples)
             self.assertEqual(vars(args), dict(epochs=epochs, batch_size=10))
+        self.few_digits(60, 40)
+        for line, epochs in ("perceptron --dataset digits", 600), (f"{BOOK} --hidden 4", 10):
+            self.assertEqual(len(self.learn(line)[0]["history"]), epochs)
 
     def test_pictures_stand_upright_on_paper(self):
         for ink in 0, 255:                              # dark ink on clear, light ink on clear
