@@ -780,7 +780,7 @@ class Test_autoencoder(Test):
         accuracy = autoencoder.regression(X, few.y_train, X_test, few.y_test, 10, rng)
         self.assertTrue(0.7 < accuracy < 1)
         y = np.arange(99) % 3                           # of three on a line, the middle one needs its bias
-        x, update = 100.0 * y[:, None], autoencoder.Adam.update
+        x, update = np.array([[0.0], [100], [250]])[y], autoencoder.Adam.update
         with mock.patch.object(autoencoder.Adam, "update", autospec=True, side_effect=update) as update:
             self.assertEqual(autoencoder.regression(x, y, x, y, 3, rng), 1)
             steps = update.call_count
