@@ -316,16 +316,17 @@ def plot(net, data, history, path, show):
     n = len(steps)
     top = "W" * (n // 2) + "C" * (n - n // 2 - 1)
     fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * n}", max(13, 2 * n), 9.5)
+    names = [datasets.caption(name) for name in data.classes]
     W, title = net.layers[0].W, "first kernels: blue looks for ink, red for none"
     datasets.plot_sheet(ax["W"], W[:, 0], max(5, math.isqrt(2 * len(W))), title, signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
-    datasets.plot_sheet(ax["0"], pictures[[example]], 1, f"one picture\n({data.classes[y[example]][:14]})")
+    datasets.plot_sheet(ax["0"], pictures[[example]], 1, f"one picture\n({names[y[example]]})")
     for panel, (A, title) in zip(steps[1:], maps):
         datasets.plot_sheet(ax[panel], A, math.isqrt(len(A)), title, signed=True)
     bars = ax[steps[-1]]
     bars.barh(range(len(P)), P[:, example], alpha=0.5)
-    bars.set_yticks(range(len(P)), [name[:14] for name in data.classes], ha="left")
+    bars.set_yticks(range(len(P)), names, ha="left", size=min(10, 200 / len(P)))
     bars.tick_params(axis="y", length=0, pad=-4)        # inside: long names would squeeze all panels
     bars.invert_yaxis()
     bars.set(title="probability", xlim=(0, 1))
@@ -377,8 +378,8 @@ def classify(net, files, pictures, classes, path, show):
     for i, (file, p) in enumerate(zip(files, P.T)):
         said = [f"{classes[k]} ({100 * p[k]:.1f} %)" for k in p.argsort()[:-4:-1]]
         print(f"{file}: {', '.join(said)}")
-        ax["P"].text((i + 0.5) / len(files), 1.02, "\n".join([Path(file).name[-16:], *said]), ha="center",
-                     va="bottom", transform=ax["P"].transAxes, parse_math=False)
+        words = "\n".join(datasets.caption(line, 22) for line in [Path(file).name, *said])
+        ax["P"].text((i + 0.5) / len(files), 1.02, words, ha="center", va="bottom", transform=ax["P"].transAxes)
     datasets.finish(fig, path, show)
     return P
 

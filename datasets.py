@@ -515,8 +515,10 @@ def _written(*endings):
     def parse(path):
         if Path(path).suffix not in endings:
             raise argparse.ArgumentTypeError(f"{path} should end in {' or '.join(endings)}")
+        if Path(path).is_dir():
+            raise argparse.ArgumentTypeError(f"{path} is a folder")
         if not os.access(Path(path).absolute().parent, os.W_OK):
-            raise argparse.ArgumentTypeError(f"{path}: its folder does not exist or is not writable")
+            raise argparse.ArgumentTypeError(f"{path}: its folder is missing or not writable")
         return path
     return parse
 
@@ -618,6 +620,10 @@ def finish(fig, path, show):
         plt.show()
     plt.close(fig)
 
+def caption(name, most=14):
+    """A class or a file name as a figure can show it: not too long, `$` as itself, all of it letters."""
+    return name[:most].encode(errors="replace").decode().replace("$", "\\$")
+
 def plot_sheet(ax, images, columns, title="", signed=False):
     """Draw images (n, h, w), one pixel apart, from black to white, or `signed` numbers from red to blue."""
     n, h, w = images.shape
@@ -626,7 +632,8 @@ def plot_sheet(ax, images, columns, title="", signed=False):
     sheet = sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
     most = np.abs(images).max() or 1 if signed else 255 if images.dtype == np.uint8 else 1
     colors, least = ("RdBu", -most) if signed else ("gray", 0)
-    ax.imshow(sheet, cmap=colors, vmin=least, vmax=most)
+    smooth = "antialiased" if sheet.shape[1] > 600 else "nearest"       # or lines between pictures vanish
+    ax.imshow(sheet, cmap=colors, vmin=least, vmax=most, interpolation=smooth)
     ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
@@ -662,9 +669,10 @@ def plot_confusion(ax, y, said, classes):
         color = "white" if 2 * mistakes[row, column] > mistakes.max() else "black"
         ax.text(column, row, count or "", ha="center", va="center", fontsize=8, color=color)
     ax.set(title="test examples", xlabel="predicted", ylabel="true", xticks=range(K), yticks=range(K))
-    names = [name[:14] for name in classes]
+    names = [caption(name) for name in classes]
     ax.set_xticklabels(names, rotation=90 if max(map(len, names)) > 2 else 0)
     ax.set_yticklabels(names)
+    ax.tick_params(labelsize=min(10, 180 / K))
 
 def plot_mistakes(ax, images, y, P, classes):
     """The twelve of the images (n, h, w) whose true class is least probable according to P (K, n)."""
@@ -672,7 +680,7 @@ def plot_mistakes(ax, images, y, P, classes):
     plot_sheet(ax, images[worst], 12)
     for i, n in enumerate(worst):
         said = P[:, n].argmax()
-        words = f"{classes[y[n]][:14]}:\nsaid {classes[said][:10]}\n{100 * P[said, n]:.1f} %"
+        words = f"{caption(classes[y[n]])}:\nsaid {caption(classes[said], 10)}\n{100 * P[said, n]:.1f} %"
         ax.text((i + 0.5) / 12, 1.02, words, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
 
 def run(main):

@@ -282,7 +282,7 @@ def plot(net, data, history, thetas, part, path, show):
     if D == 1:
         x = np.linspace(X.min(), X.max(), 400)[:, None]
         ax["A"].plot(data.X_train, data.y_train, ".", color="silver", label="training data")
-        for epoch in shots:
+        for epoch in dict.fromkeys(shots):              # after few epochs, two are the same
             net.theta[:] = thetas[epoch]
             ax["A"].plot(x, predict(net, x)[0], label=f"after epoch {epoch}")
         ax["A"].set(title="the fitted curve", xlabel="x, standardised", ylabel="y")

@@ -100,15 +100,16 @@ def train(neuron, data, epochs, batch_size, lr, rng):
 def plot(neuron, data, pictures, history, path, file, show):
     """What the neuron has learnt, what it answers, and how it got there."""
     X, y, D = data.X_test, data.y_test[:, 0].astype(int), data.X_test.shape[1]
-    neuron.forward(batch_last(X))
+    a = neuron.forward(batch_last(X))[0]
     z = neuron.z[0]
+    names = [datasets.caption(name) for name in data.classes]
     layout, height = ("WWzl;WWza", 5) if pictures is None else ("WWzl;WWza;MMMM", 7.5)
     fig, ax = datasets.figure(layout, 13, height)
     datasets.plot_curves(ax["l"], ax["a"], history, "accuracy")
     if pictures is not None:
-        title = f"weights: blue speaks for {data.classes[1]}, red against"
+        title = f"weights: blue speaks for {names[1]}, red against"
         datasets.plot_sheet(ax["W"], neuron.w.reshape(1, *pictures[0].shape), 1, title, signed=True)
-        datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - sigmoid(z), sigmoid(z)]), data.classes)
+        datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
     elif D == 2:
         x1, x2 = datasets.plot_plane(ax["W"], lambda X: np.vstack([1 - neuron.forward(X.T), neuron.a]), X, y,
                                      "the line after epochs 1, 2, 4, 8, ... (late ones dark)")
@@ -117,9 +118,8 @@ def plot(neuron, data, pictures, history, path, file, show):
                 ax["W"].contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], [0], colors="black", alpha=0.7 ** age)
     else:
         ax["W"].barh(range(D), neuron.w[:, 0])
-        ax["W"].set(title=f"weights: positive is for {data.classes[1]}", ylabel="feature", yticks=range(D))
+        ax["W"].set(title=f"weights: positive is for {names[1]}", ylabel="feature", yticks=range(D))
     line = np.linspace(z.min(), z.max(), 301)
-    names = [name[:14] for name in data.classes]
     ax["z"].hist([z[y == 0], z[y == 1]], line[::10], histtype="stepfilled", alpha=0.6, label=names)
     twin = ax["z"].twinx()
     twin.plot(line, neuron.activation(line), color="black")

@@ -1076,6 +1076,8 @@ class Test_datasets(Test):
         datasets.plot_sheet(panels[0], np.zeros((1, 2, 2)), 1, signed=True)     # silence is white, not red
         shades = panels[0].imshow.call_args.kwargs
         self.assertEqual((shades["vmin"], shades["vmax"]), (-1, 1))
+        self.assertEqual(datasets.caption("$1 + $2 and \udce4", 5), "\\$1 + ")
+        self.assertEqual(datasets.caption("$1 + $2 and \udce4"), "\\$1 + \\$2 and ?")
         datasets.plot_confusion(panels[2], np.array([0, 0, 1]), np.array([1, 1, 1]), "AB")
         texts = [call.args for call in panels[2].text.call_args_list if call.args[2]]
         self.assertEqual(texts, [(1, 0, 2), (1, 1, 1)])                         # the column: what was said
@@ -1136,7 +1138,8 @@ MISTAKES = {    # words of the error message: command lines that cause it; @ is 
     "minst mnist, digits": "mlp --dataset minst",
     "rnm shakespeare, python-docs": "rnn --dataset rnm",
     "train-images cannot be downloaded": "mlp --dataset mnist",
-    "folder does not exist": "mlp --save @none/w.npz, mlp --figure @none/a.png",
+    "folder missing": "mlp --save @none/w.npz, mlp --figure @none/a.png",
+    "is a folder": "mlp --save @folder.npz",
     "should end in .npz": "mlp --save w", "should end in .png": "mlp --figure a.mov",
     "No such file none": "mlp --dataset xor --load @none.npz, "
                          "cnn --channels 4 8 --load @cnn.npz --predict @none.png",
@@ -1216,6 +1219,7 @@ class TestCommandLine(Test):
         for name, weight in ("nan", np.nan), ("text", "one"):
             np.savez(self.folder / f"{name}.npz", weight=np.full((1, 2), weight), bias=np.zeros(1))
         Image.fromarray(np.full((9, 9), 200, np.uint8)).save(self.folder / "blank.png")
+        (self.folder / "folder.npz").mkdir()
         for line in "perceptron", "cnn --dataset digits --channels 4 8", f"{BOOK} --cell gru":
             self.learn(f"{line} --epochs 0 --save @{line.split()[0]}.npz")
         for words, line in [(words, line) for words, lines in MISTAKES.items() for line in lines.split(", ")]:
