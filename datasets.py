@@ -348,19 +348,16 @@ def load_series(name, column=None, seed=0):
         noise = np.random.default_rng([seed, 1]).standard_normal(300)
         return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
     try:
-        lines = Path(name).read_text(encoding="utf-8-sig").split("\n")
-        mark = max(",;\t", key=lines[0].count)
-        reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
-        rows = [(reader.line_num, row) for row in reader]
+        text = Path(name).read_text(encoding="utf-8-sig").rstrip(" ,;\t\n")     # no empty lines at the end
+        mark = max(",;\t", key=text.split("\n")[0].count)
+        reader = csv.reader(text.split("\n"), delimiter=mark, skipinitialspace=True)
+        (_, header), *rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from None
-    while rows and not any(rows[-1][1]):
-        rows.pop()                                      # empty lines at the end
-    header = rows[0][1] if rows else []
     if not header or column and column not in header:
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header) or 'none'}")
     k, values = header.index(column) if column else len(header) - 1, []
-    for line, row in rows[1:]:
+    for line, row in rows:
         try:
             values.append(float(row[k].replace(",", ".") if mark == ";" else row[k]))
             if not math.isfinite(values[-1]) or any(row[len(header):]):         # 1,234 without quotes
