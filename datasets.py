@@ -428,8 +428,7 @@ def minibatches(X, y, batch_size, rng=None, label=""):
 
     With a label, a terminal shows a progress bar with the time left. The last minibatch may be smaller."""
     order = np.arange(len(X)) if rng is None else rng.permutation(len(X))
-    for i in progress(range(0, len(X), batch_size), label):
-        rows = order[i:i + batch_size]
+    for rows in progress(np.split(order, range(batch_size, len(X), batch_size)), label):
         yield batch_last(X.take(rows, axis=0)), batch_last(y.take(rows, axis=0))
 
 def finite(L, step, lr):
