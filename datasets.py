@@ -423,11 +423,10 @@ def batch_last(a):
         return a * np.float32(1 / 255)
     return a.astype(np.float32) if a.dtype.kind == "f" else a
 
-def minibatches(X, y, batch_size, rng=None, label=""):
-    """Yield all of X and y, (N, ...) each, in minibatches (..., N), shuffled if rng is given.
-
-    With a label, a terminal shows a progress bar with the time left. The last minibatch may be smaller."""
-    order = np.arange(len(X)) if rng is None else rng.permutation(len(X))
+def minibatches(X, y, batch_size, rng, label=""):
+    """Yield all of X and y, (N, ...) each, shuffled, in minibatches (..., N); the last may be smaller. With a
+    label, a terminal shows a progress bar with the time left."""
+    order = rng.permutation(len(X))
     for rows in progress(np.split(order, range(batch_size, len(X), batch_size)), label):
         yield batch_last(X.take(rows, axis=0)), batch_last(y.take(rows, axis=0))
 
