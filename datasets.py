@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 import time
 import urllib.request
 import warnings
@@ -220,12 +221,10 @@ def _download(url, path, md5):
     if hashlib.md5(body).hexdigest() != md5:
         raise OSError(f"wrong checksum: got {len(body):,} bytes of something else, perhaps a web page")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")            # each process writes its own
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:        # each process writes its own part
+        part = Path(folder, path.name)
         part.write_bytes(body)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        part.replace(path)
 
 def find(name, file, md5, mirrors):
     """The path of a file of the data set `name`, downloaded on first use from the first mirror that works."""
