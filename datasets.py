@@ -23,6 +23,7 @@ import urllib.request
 import warnings
 import zlib
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -692,8 +693,6 @@ def run(main):
     except (UserError, OSError, MemoryError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
-try:    # Linux: let the C library keep freed memory, so that the arrays of the next step need no new pages
+with suppress(OSError, AttributeError):     # Linux: keep freed memory, as the next step needs as much again
     ctypes.CDLL("libc.so.6").mallopt(-3, 32 << 20)      # M_MMAP_THRESHOLD
     ctypes.CDLL("libc.so.6").mallopt(-1, 512 << 20)     # M_TRIM_THRESHOLD
-except (OSError, AttributeError):
-    pass
