@@ -685,7 +685,6 @@ def run(main):
             sys.stdout.reconfigure(errors="replace", line_buffering=True)
         with np.errstate(over="ignore", invalid="ignore"):      # training checks for them itself
             main()
-        sys.stdout.flush()
     except BrokenPipeError:                             # whoever reads our output (`head`, say) has quit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
