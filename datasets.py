@@ -586,11 +586,11 @@ def read_weights(path, weights):
     except Exception as error:                          # np.load raises half a dozen kinds
         reason = getattr(error, "strerror", None) or "it is not an .npz file of finite numbers"
         raise UserError(f"cannot read weights from {path}: {reason}") from error
-    mine, theirs = ({name: a.shape for name, a in arrays_.items()} for arrays_ in (weights, arrays))
-    if mine != theirs:
-        name = next(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
-        raise UserError(f"{path} has the weights of another net: {name} is {theirs.get(name, 'missing')} "
-                        f"there, {mine.get(name, 'missing')} here; give the options that it was trained with")
+    for name in {**weights, **arrays}:
+        here, there = (a[name].shape if name in a else "missing" for a in (weights, arrays))
+        if here != there:
+            raise UserError(f"{path} has the weights of another net: {name} is {there} there, {here} here; "
+                            "give the options that it was trained with")
     for name, array in arrays.items():
         weights[name][...] = array
 
