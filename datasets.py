@@ -327,7 +327,7 @@ def load_text(name, fallback=None):
             from pydoc_data.topics import topics
             return name, "\n".join(topics[key] for key in sorted(topics))
         path = find(*_SHAKESPEARE) if name == "shakespeare" else Path(name)
-        return name if name == "shakespeare" else path.stem, path.read_text(encoding="utf-8-sig")
+        return Path(name).stem, path.read_text(encoding="utf-8-sig")
     except Unavailable as error:
         if not fallback:
             raise
