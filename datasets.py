@@ -663,11 +663,10 @@ def plot_confusion(ax, y, said, classes):
     for (row, column), count in np.ndenumerate(counts):
         color = "white" if 2 * mistakes[row, column] > mistakes.max() else "black"
         ax.text(column, row, count or "", ha="center", va="center", fontsize=8, color=color)
-    ax.set(title="test examples", xlabel="predicted", ylabel="true", xticks=range(K), yticks=range(K))
-    names = [caption(name) for name in classes]
-    ax.set_xticklabels(names, rotation=90 if max(map(len, names)) > 2 else 0)
-    ax.set_yticklabels(names)
-    ax.tick_params(labelsize=min(10, 180 / K))
+    ax.set(title="test examples", xlabel="predicted", ylabel="true")
+    names, size = [caption(name) for name in classes], min(10, 180 / K)
+    ax.set_xticks(range(K), names, size=size, rotation=90 if max(map(len, names)) > 2 else 0)
+    ax.set_yticks(range(K), names, size=size)
 
 def plot_mistakes(ax, images, y, P, classes):
     """The twelve of the images (n, h, w) whose true class is least probable according to P (K, n)."""
