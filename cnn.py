@@ -379,7 +379,8 @@ def classify(net, files, pictures, classes, path, show):
         said = [f"{classes[k]} ({100 * p[k]:.1f} %)" for k in p.argsort()[:-4:-1]]
         print(f"{file}: {', '.join(said)}")
         words = "\n".join(datasets.caption(line, 22) for line in [Path(file).name, *said])
-        ax["P"].text((i + 0.5) / len(files), 1.02, words, ha="center", va="bottom", transform=ax["P"].transAxes)
+        ax["P"].text((i + 0.5) / len(files), 1.02, words, transform=ax["P"].transAxes, ha="center",
+                     va="bottom")
     datasets.finish(fig, path, show)
     return P
 

@@ -349,21 +349,24 @@ def load_series(name, column=None, seed=0):
         return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
     try:
         text = Path(name).read_text(encoding="utf-8-sig").rstrip(" ,;\t\n")     # no empty lines at the end
-        mark = max(",;\t", key=text.split("\n")[0].count)
-        reader = csv.reader(text.split("\n"), delimiter=mark, skipinitialspace=True)
-        (_, header), *rows = [(reader.line_num, row) for row in reader]
+        lines = text.split("\n")
+        mark = max(",;\t", key=lines[0].count)
+        reader = csv.reader(lines, delimiter=mark)
+        (_, header), *rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from None
     if not header or column and column not in header:
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header) or 'none'}")
+    if not column and header[-1].lstrip("-").replace(".", "").isdecimal():
+        raise UserError(f"{name} should have names in its first line, not {lines[0]}; or choose a --column")
     k, values = header.index(column) if column else len(header) - 1, []
     for line, row in rows:
         try:
-            values.append(float(row[k].replace(",", ".") if mark == ";" else row[k]))
+            values.append(float(row[k].replace(",", ".") if mark != "," else row[k]))
             if not math.isfinite(values[-1]) or any(row[len(header):]):         # 1,234 without quotes
                 raise ValueError
         except (ValueError, IndexError):
-            raise UserError(f"line {line} of {name} has no number in {header[k]}: {mark.join(row)}") from None
+            raise UserError(f"line {line} of {name} has no number in {header[k]}: {lines[line - 1]}") from None
     return Path(name).stem, np.array(values), 12
 
 

@@ -1116,8 +1116,11 @@ class Test_datasets(Test):
                 name, found, season = datasets.load_series(str(shop), column)
                 self.assertEqual((name, found.tolist(), season), ("shop", expected, 12))
             self.assertEqual(datasets.load_text(str(book)), ("book", "\u03b1\n"))
-        shop.write_text("day; sales\n1; 2,5\n2; 3\n;\n\n")
-        self.assertEqual(datasets.load_series(str(shop), "sales")[1].tolist(), [2.5, 3])
+        for mark in ";\t":                              # decimal commas, blanks, empty lines at the end
+            shop.write_text(f"day{mark} sales \n1{mark} 2,5\n2{mark} 3\n{mark}\n\n")
+            self.assertEqual(datasets.load_series(str(shop), "sales")[1].tolist(), [2.5, 3])
+        shop.write_text("1,2.5\n2,3\n")
+        self.fails("names in its first line", datasets.load_series, str(shop))
         for line in "1,234,5", "2,", "2", "2,no", "", ",":
             shop.write_text(f"day,sales\n1,2\n{line}\n3,4\n")
             self.fails("shop.csv line 3 no number in sales", datasets.load_series, str(shop))
