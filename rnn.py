@@ -381,16 +381,17 @@ class Series:
         s, cut, level = self.season, self.cut, self.level
         rule = level[cut - s:-s] + level[cut - 1:-1] - level[cut - s - 1:-s - 1]
         changes = odd(net.forward(self.X[:-1], last=self.n_test)[0])
-        own, (Z, state) = np.stack([level, level], axis=1), net.forward(self.X[:-self.n_test], last=1)
-        own[cut:] = np.nan                              # held out
-        for t in range(cut, len(level)):                # free run of the net, and of the rule, whose ẑ is 0
+        own, x, state = [np.array([y, y]) for y in level[:cut]], self.X[:-self.n_test], 0
+        while len(own) < len(level):                    # free run of the net, and of the rule, whose ẑ is 0
+            Z, state = net.forward(x, state, last=1)
             z = float(odd(Z)[0])
-            growth = own[t - 1] - own[t - 1 - s] + [self.scale * z, 0]
-            own[t] = own[t - s] + growth                # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
-            Z, state = net.forward(np.array([[[z, -z]]], np.float32), state)
+            growth = own[-1] - own[-1 - s] + [self.scale * z, 0]
+            own.append(own[-s] + growth)                # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
+            x = np.array([[[z, -z]]], np.float32)
+        free, constant = np.transpose(own[cut:])
         levels = {"truth": level[cut:], "last value": level[cut - 1:-1],
                   "last season's value": level[cut - s:-s], "last season times growth": rule,
-                  "constant growth": own[cut:, 1], "net, free run": own[cut:, 0],
+                  "constant growth": constant, "net, free run": free,
                   "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
 
