@@ -471,24 +471,23 @@ def telling(net, task):
     found = {f"{name} ({row[unit]:+.2f})": unit for name, row, unit in rows if row[unit]}  # if in the text
     return list(found), h[-90:, list(found.values())].T, text[-90:]
 
-def plot(runs, fresh, net, task, path, show):
+def plot(runs, net, task, args):
     """The loss curves; how far back the gradient reaches; and what some units follow, or the forecasts."""
     wide = isinstance(task, (Text, Series))
     fig, ax = datasets.figure("CG;BB" if wide else "CG", 13, 8 if wide else 4.5)
-    for k, cell in enumerate(fresh):
-        color = f"C{k}"
-        ax["G"].semilogy(reach(fresh[cell], task), ":", color=color, label=f"{cell.upper()}, before training")
+    for k, cell in enumerate(CELLS):
+        name, fresh = cell.upper(), build(cell, task, args)
+        ax["G"].semilogy(reach(fresh, task)[:101], f"C{k}:", label=f"{name}, before training")
         if cell in runs:
-            ax["G"].semilogy(reach(runs[cell]["net"], task), color=color, label=f"{cell.upper()}, trained")
+            ax["G"].semilogy(reach(runs[cell]["net"], task)[:101], f"C{k}-", label=f"{name}, trained")
             for column, line, part in (0, "--", "train"), (1, "-", "test"):
                 L = [row[column] for row in runs[cell]["history"]]
-                ax["C"].plot(range(1, len(L) + 1), L, line, color=color, label=f"{cell.upper()}, {part}",
+                ax["C"].plot(range(1, len(L) + 1), L, f"C{k}{line}", label=f"{name}, {part}",
                              marker="." if len(L) < 30 else "")
     ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
     ax["G"].set(title="how far back the gradient reaches", xlabel="steps back", ylabel="|dL/dh|, now = 1",
-                xlim=(0, min(100, len(ax["G"].lines[0].get_xdata()) - 1)), ylim=(1e-8, 10))
-    epochs = max(len(run["history"]) for run in runs.values())
-    ax["C"].locator_params(axis="x", integer=True, min_n_ticks=min(2, epochs or 1))
+                xmargin=0, ylim=(1e-8, 10))
+    ax["C"].locator_params(axis="x", integer=True, min_n_ticks=1)
     ax["C"].legend(fontsize=8)
     ax["G"].legend(fontsize=8)
     if isinstance(task, Text):
@@ -500,15 +499,15 @@ def plot(runs, fresh, net, task, path, show):
                           "(and their correlation with it)")
         fig.colorbar(image, ax=ax["B"], label="h", pad=0.01)
     elif isinstance(task, Series):
-        first = task.cut - task.season
-        ax["B"].plot(range(first, task.cut + 1), task.values[first:task.cut + 1], color="black")
+        past = range(task.cut - task.season, task.cut + 1)
+        ax["B"].plot(past, task.values[past], "k-")
         lines = "k-", "k:", "C3:", "C2--", "C2:", "C1-", "C0-"
         for line, (name, values) in zip(lines, task.forecasts(net).items()):
             ax["B"].plot(range(task.cut, len(task.values)), values, line, label=name)
         ax["B"].set(title=f"{task.name}: the held-out third, and the {type(net.cell).__name__}",
                     xlabel="step", ylabel="value")
         ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    datasets.finish(fig, path, show)
+    datasets.finish(fig, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
 
 
 # --- Command line ---------------------------------------------------------------------------------------
@@ -572,7 +571,7 @@ def main(argv=None):
             written = sample(net, task, 80, args.temperature, args.prime, rng)[len(args.prime):]
             print("    " + written.replace("\n", " / "))
 
-    runs, fresh = {}, {cell: build(cell, task, args) for cell in CELLS}
+    runs = {}
     for cell in CELLS if args.compare else [args.cell]:
         net, loss = build(cell, task, args), task.Loss()
         print(f"rnn.py learns {task.name} with {cell.upper()}: {task.amount}, {net.theta.size:,} parameters\n"
@@ -607,7 +606,7 @@ def main(argv=None):
         result["sample"] = sample(result["net"], task, args.sample, args.temperature, args.prime,
                                   np.random.default_rng(args.seed))
         print(f"--- a sample at temperature {args.temperature:g}\n{result['sample']}\n---")
-    plot(runs, fresh, result["net"], task, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
+    plot(runs, result["net"], task, args)
     return {**result, "runs": runs}
 
 
