@@ -408,7 +408,7 @@ def neighbours(d, perplexity):
     (n, n - 1). Bisection finds the β of each row that makes it as uncertain as among `perplexity` equals."""
     d = d - d.min(axis=1, keepdims=True)                # cancels in (105); else outliers get rows of zeros
     d /= d.mean(axis=1, keepdims=True) + 1e-300         # so one range of β suits all; beyond, only rounding
-    low, high = np.full((len(d), 1), 1e-12), np.full((len(d), 1), 1e12)
+    low, high = 1e-12, 1e12
     for _ in range(45):
         beta = np.sqrt(low * high)
         p = np.exp(-beta * d)

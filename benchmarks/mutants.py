@@ -62,7 +62,7 @@ EQUIVALENT = {
     "a guard against a division by zero, or a range wide enough": [
         ("d /= d.mean", "d.mean", "(d.mean(axis=1, keepdims=True) - 1e-300"),
         ("d /= d.mean", "1e-300", "(1.1"),
-        ("np.full((len(d), 1), 1e-12)", "1e", "(1"), ("for _ in range(45):", "45", "(46)"),
+        ("low, high = 1e-12, 1e12", "1e", "(1"), ("for _ in range(45):", "45", "(46)"),
         ("np.maximum(", "1e-30", "(1.1"), ("1e-4 / (Y[:, 0].std()", "1e-30", "(1.1"),
         ("1e-4 / (Y[:, 0].std()", "Y[:, 0].std() +", "(Y[:, 0].std()")],
     "only the sign counts": [("gains = np.where(m * dY > 0", "m * dY", "(m / dY)")],
