@@ -490,14 +490,14 @@ def map_of(pictures, Y, hues):
             sheet[y:y + H, x:x + W] = 1 - (1 - hue) * picture[..., None]
     return sheet
 
-def plot(runs, data, args, path, show):
+def plot(runs, data, args):
     """Pictures and their reconstructions, the error, and what the codes of the last net mean."""
     (H, W), y, (k, run) = data.X_test.shape[1:], data.y_test, list(runs.items())[-1]
     pictures, codes, hues, history = data.X_test / 255, run["codes"], HUES[y % len(HUES)], run["history"]
     fig, ax = datasets.figure("RRRe;RRRe;LLMM;LLMM;LLMM;LLMM;LLMM", 13, 9.5)
     rows = {"original": pictures, **({"input": run["seen"]} if args.noise or args.mask else {}),
             **{f"{k} codes": run["made"] for k, run in runs.items()}, f"PCA, {k}": run["projected"]}
-    n = len(y[:14])
+    n = min(14, len(y))
     datasets.plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]), n)
     ax["R"].set_yticks((np.arange(len(rows)) + 0.5) * (H + 1), list(rows))
 
@@ -507,7 +507,7 @@ def plot(runs, data, args, path, show):
     else:
         x, xlabel = range(1, len(history) + 1), "epoch"
         curves = dict(zip(("train", "test"), zip(*history)), PCA=[run["PCA"]] * len(history))
-        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
+        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=1)
     for name, errors in curves.items():
         if name != "train" or args.loss == "mse":       # with bce, the train loss is no squared error
             ax["e"].plot(x, errors, ".--" if name == "PCA" else ".-", label=name)
@@ -539,7 +539,7 @@ def plot(runs, data, args, path, show):
             Y, KL = tsne(codes[:1000], args.perplexity)
             ax["M"].imshow(map_of(pictures, Y, hues))
             ax["M"].set_title(f"t-SNE map of the codes (KL {KL:.2f})")
-    datasets.finish(fig, path, show)
+    datasets.finish(fig, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
 
 
 # --- Command line ---------------------------------------------------------------------------------------
@@ -602,7 +602,7 @@ def main(argv=None):
     sizes = ([n] if args.classify else []) + ([min(args.labels, n)] if args.labels else [])
     words = "{:3} codes, {:6,} labels   from pixels {:.2%}, reconstructions {:.2%}, codes {:.2%}"
     watch(usefulness(runs, data, sizes, rng), len(runs) * len(sizes), words, unit="regression")
-    plot(runs, pictures, args, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
+    plot(runs, pictures, args)
     return {**list(runs.values())[-1], "runs": runs}
 
 
