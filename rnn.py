@@ -460,7 +460,7 @@ def telling(net, task):
     Return their names, the states of these units (n, T) over the last T characters, and those characters."""
     text, column, letter, known = task.text[1][:5000], 0, 0, []
     net.forward(task.one_hot(task.encode(text)[:, None]))
-    h = net.cell.H[1:, :, 0]
+    h = net.H[:, :, 0]
     for a in text:
         column, letter = (0 if a == "\n" else column + 1), (letter + 1 if a.isalpha() else 0)
         known.append((a.isupper(), column, letter, a in "aeiouAEIOU", a in " \n", a in ".,:;!?"))
@@ -494,7 +494,7 @@ def plot(runs, net, task, args):
         labels, states, passage = telling(net, task)
         image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
         ax["B"].set_yticks(range(len(labels)), labels)
-        ax["B"].set_xticks(range(len(passage)), [a.replace("\n", "¶") for a in passage], family="monospace")
+        ax["B"].set_xticks(range(len(passage)), list(passage.replace("\n", "¶")), family="monospace")
         ax["B"].set_title(f"{type(net.cell).__name__} units that track something, over a held-out passage "
                           "(and their correlation with it)")
         fig.colorbar(image, ax=ax["B"], label="h", pad=0.01)
@@ -579,7 +579,7 @@ def main(argv=None):
         for layer, size in (net.cell, args.hidden), (net.output, task.K):
             parameters = sum(getattr(layer, name).size for name in layer.params)
             print(f"{type(layer).__name__:14}{size:15}   {parameters:10,}")
-        print(f"{'total':14}{'':15}   {net.theta.size:10,}", flush=True)
+        print(f"{'total':29}   {net.theta.size:10,}", flush=True)
         if args.load:
             datasets.read_weights(args.load, net.weights)
         optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
