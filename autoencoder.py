@@ -518,27 +518,22 @@ def plot(runs, data, args):
         return predict(run["net"].decoder, codes).reshape(H, W, -1).transpose(2, 0, 1)
 
     if k == 2:
-        ranks = 100 * codes.argsort(axis=0).argsort(axis=0) / len(codes)
-        ax["L"].scatter(*ranks.T, c=hues, s=4)
-        counts = [np.histogram2d(*ranks[y == i].T, 10, [(0, 100)] * 2)[0] for i in range(len(data.classes))]
-        for i, name in enumerate(data.classes):         # where this class is common and others are rare
-            column, row = np.unravel_index((counts[i] ** 2 / (sum(counts) + 1)).argmax(), (10, 10))
-            ax["L"].text(10 * column + 5, 10 * row + 5, name, ha="center", va="center", size=12,
-                         bbox=dict(boxstyle="round", fc="white", ec=HUES[i % len(HUES)]))
-        ax["L"].set(title="the two codes of each test picture", xlabel="code 1, rank in %", ylabel="code 2, "
-                    "rank in %", xlim=(0, 100), ylim=(0, 100))
-        side = np.quantile(codes, (np.arange(20) + 0.5) / 20, axis=0)
-        grid = np.stack(np.meshgrid(side[:, 0], side[::-1, 1]), axis=-1).reshape(-1, 2)
+        ranks = codes.argsort(axis=0).argsort(axis=0)   # they spread the pictures evenly
+        ax["L"].imshow(map_of(pictures, ranks, hues))
+        ax["L"].set_title("test pictures by the ranks of their codes: code 1 down, code 2 across")
+        sides = np.quantile(codes, (np.arange(20) + 0.5) / 20, axis=0).T
+        grid = np.array(list(product(*sides)))
         datasets.plot_sheet(ax["M"], decoded(grid), 20, "what the decoder makes of the same plane")
     else:
         first = np.unique(y, return_index=True)[1][:10]                 # one of each class
         walks = np.linspace(codes[first], codes[np.roll(first, -1)], 11, axis=1).reshape(-1, k)
         datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
-        ax["M"].axis("off")
         if len(codes) > 2:
             Y, KL = tsne(codes[:1000], args.perplexity)
             ax["M"].imshow(map_of(pictures, Y, hues))
             ax["M"].set_title(f"t-SNE map of the codes (KL {KL:.2f})")
+    for panel in "LM":
+        ax[panel].axis("off")
     datasets.finish(fig, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
 
 
