@@ -367,8 +367,7 @@ class Series:
         self.X = (np.stack([change, -change], axis=-1)[:, None] / self.scale).astype(np.float32)
 
     def windows(self, training):
-        X = self.X[:-self.n_test] if training else self.X
-        last = 0 if training else self.n_test
+        X, last = (self.X[:-self.n_test], 0) if training else (self.X, self.n_test)
         yield X[:-1], flat(X[1:][-last:]), last
 
     def forecasts(self, net):
@@ -379,7 +378,8 @@ class Series:
             return (z - mirrored) / 2                   # (91)  ẑ(x) = ½ (z(x) − z(−x))
 
         s, cut, level = self.season, self.cut, self.level
-        rule = level[cut - s:-s] + level[cut - 1:-1] - level[cut - s - 1:-s - 1]
+        seasonal, last = level[cut - s:-s], level[cut - 1:-1]
+        rule = seasonal + last - level[cut - s - 1:-s - 1]
         changes = odd(net.forward(self.X[:-1], last=self.n_test)[0])
         own, x, state = [np.array([y, y]) for y in level[:cut]], self.X[:-self.n_test], 0
         while len(own) < len(level):                    # free run of the net, and of the rule, whose ẑ is 0
@@ -389,9 +389,8 @@ class Series:
             own.append(own[-s] + growth)                # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
             x = np.array([[[z, -z]]], np.float32)
         free, constant = np.transpose(own[cut:])
-        levels = {"truth": level[cut:], "last value": level[cut - 1:-1],
-                  "last season's value": level[cut - s:-s], "last season times growth": rule,
-                  "constant growth": constant, "net, free run": free,
+        levels = {"truth": level[cut:], "last value": last, "last season's value": seasonal,
+                  "last season times growth": rule, "constant growth": constant, "net, free run": free,
                   "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
 
