@@ -160,9 +160,9 @@ class ConvTranspose2d(Conv2d):
         self.b, self.db = np.zeros((2, K, 1), np.float32)
 
     def forward(self, X):
-        self.X, s, p = X, self.stride, self.padding
-        size = [s * (side - 1) + k - 2 * p for side, k in zip(X.shape[1:], self.kernel)]
-        Z = spread(X, self.W, s, p, size)               # (96)  H = s (H' − 1) + kH − 2p
+        self.X, s, p, sides = X, self.stride, self.padding, zip(X.shape[1:], self.kernel)
+        size = [s * (h - 1) + k - 2 * p for h, k in sides]  # (96)  H = s (H' − 1) + kH − 2p
+        Z = spread(X, self.W, s, p, size)
         return Z + self.b[:, :, None, None]             # (97)  Z[k,y,x] = Σ W[c,k,i,j] X[c,h,w] + bₖ
 
     def backward(self, dZ):
@@ -525,8 +525,9 @@ def plot(runs, data, args):
         grid = np.array(list(product(*sides)))
         datasets.plot_sheet(ax["M"], decoded(grid), 20, "what the decoder makes of the same plane")
     else:
-        first = np.unique(y, return_index=True)[1][:10]                 # one of each class
-        walks = np.linspace(codes[first], codes[np.roll(first, -1)], 11, axis=1).reshape(-1, k)
+        means = np.stack([codes[y == i].mean(axis=0) for i in np.unique(y)[:10]])
+        typical = distances(means, codes).argmin(axis=1)                # nearest to the mean of its class
+        walks = np.linspace(codes[typical], codes[np.roll(typical, -1)], 11, axis=1).reshape(-1, k)
         datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
         if len(codes) > 2:
             Y, KL = tsne(codes[:1000], args.perplexity)
@@ -556,7 +557,10 @@ def parse_args(argv=None):
     option("--classify", action="store_true", help="softmax regression on pixels, reconstructions, codes")
     option("--labels", type=number(int, 1), metavar="N", help="the same with only N labels, in ten draws")
     option("--perplexity", type=number(float, 1), metavar="P", help="neighbours per point in t-SNE (30)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.load and len(set(args.latent)) > 1:
+        parser.error("several --latent train several nets, but the weights of --load fit only one")
+    return args
 
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
@@ -578,10 +582,12 @@ def main(argv=None):
         if args.load:
             datasets.read_weights(args.load, net.weights)
         datasets.summary(f"autoencoder.py learns {data.name} with {k} codes", data, net)
+        if not runs:
+            mean, V = pca(X, max(args.latent))
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
         history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test error {:.4f}")
         seen, made, codes, error = evaluate(net, data.X_test, args.noise, args.mask)
-        projected = project(seen, *pca(X, k))
+        projected = project(seen, mean, V[:k])
         error_pca = float(np.mean((projected - X_test) ** 2))
         print(f"test error {error:.4f} per pixel (PCA: {error_pca:.4f}) after {seconds:.0f} s", flush=True)
         runs[k] = dict(net=net, history=history, seen=seen, made=made, projected=projected, codes=codes,
@@ -594,7 +600,7 @@ def main(argv=None):
         print("codes   test error      PCA")
         for k, run in runs.items():
             print(f"{k:5}   {run['test']:10.4f}   {run['PCA']:6.4f}")
-    sizes = ([n] if args.classify else []) + ([min(args.labels, n)] if args.labels else [])
+    sizes = dict.fromkeys([n] * args.classify + ([min(args.labels, n)] if args.labels else []))
     words = "{:3} codes, {:6,} labels   from pixels {:.2%}, reconstructions {:.2%}, codes {:.2%}"
     watch(usefulness(runs, data, sizes, rng), len(runs) * len(sizes), words, unit="regression")
     plot(runs, pictures, args)

@@ -134,7 +134,7 @@ class LSTM(Cell):
         return o * np.tanh(self.C[t + 1], out=self.kept[t])  # (72)  hₜ = o tanh cₜ               (H, N)
 
     def step_back(self, t, gates, dh, dA, dU):
-        (i, f, g, o), (di, df, dg, do), tanhc = gates, dA, self.kept[t]
+        (i, f, g, o), (di, df, dg, do), tanhc = gates, dA, self.kept[t]     # di is ∂L/∂a_i, and so on
         dc = self.dc + dh * o * (1 - tanhc ** 2)        # (73)  ∂L/∂cₜ = later + ∂L/∂hₜ · o (1 − tanh² cₜ)
         do[:] = dh * tanhc * o * (1 - o)                # (74)  ∂L/∂a_o = ∂L/∂hₜ · tanh cₜ · o (1 − o)
         di[:] = dc * g * i * (1 - i)                    # (75)  ∂L/∂a_i = ∂L/∂cₜ · g · i (1 − i)
@@ -156,7 +156,7 @@ class GRU(Cell):
         return n + z * (self.H[t] - n)                  # (81)  hₜ = (1 − z) n + z hₜ₋₁         (H, N)
 
     def step_back(self, t, gates, dh, dA, dU):
-        (r, z, n), (dr, dz, dn), U_n = gates, dA, self.kept[t]
+        (r, z, n), (dr, dz, dn), U_n = gates, dA, self.kept[t]              # dr is ∂L/∂A_r, and so on
         q = dh * (1 - z)
         dn[:] = q * (1 - n * n)                         # (82)  ∂L/∂A_n = ∂L/∂hₜ · (1 − z) · (1 − n²)
         dz[:] = q * (self.H[t] - n) * z                 # (83)  ∂L/∂A_z = ∂L/∂hₜ · (hₜ₋₁ − n) · z (1 − z)
