@@ -515,7 +515,7 @@ def _written(*endings):
             raise argparse.ArgumentTypeError(f"{path} should end in {' or '.join(endings)}")
         if Path(path).is_dir():
             raise argparse.ArgumentTypeError(f"{path} is a folder")
-        if not os.access(Path(path).absolute().parent, os.W_OK):
+        if not os.access(Path(path).parent, os.W_OK):
             raise argparse.ArgumentTypeError(f"{path}: its folder is missing or not writable")
         return path
     return parse
@@ -611,7 +611,7 @@ def finish(fig, path, show):
     """Save the figure; show it if there is a screen."""
     import matplotlib.pyplot as plt
     warnings.filterwarnings("ignore", "Glyph")          # the font may lack letters of a text
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=100)
     print(f"figure: {path}")
     if show and fig.canvas.required_interactive_framework:
