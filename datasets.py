@@ -375,10 +375,9 @@ def load_series(name, column=None, seed=0):
 _NAMES = ("blobs", "xor", "moons", "circles", "spirals", "sine", "iris", "digits", *_FILES)
 
 def load(name, seed=0, fallback=None):
-    """The data set called `name`, or the pictures in the folder at that path, as a `Data`.
-
-    `seed` determines generated sets, and the train/test split of sets without a standard one. If a download
-    fails, `fallback` names the set to use instead. Raises UserError with what is wrong and what to do."""
+    """The data set called `name`, or the pictures in the folder at that path, as a `Data`. `seed` determines
+    generated sets, and the train/test split of sets without a standard one. If a download fails, `fallback`
+    names the set to use instead. Raises UserError."""
     rng = np.random.default_rng([seed, 1])          # not the script's own stream, default_rng(seed)
     if name == "digits":
         X, y = _digits(np.random.default_rng(0), 12_000)
