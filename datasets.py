@@ -24,6 +24,7 @@ import warnings
 import zlib
 from collections import namedtuple
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -684,6 +685,10 @@ def run(main):
     try:
         if hasattr(sys.stdout, "reconfigure"):          # consoles may lack letters, pipes must not wait
             sys.stdout.reconfigure(errors="replace", line_buffering=True)
+        if os.environ.get("MPLBACKEND", "").startswith("module:"):      # of the notebook that started this
+            del os.environ["MPLBACKEND"]
+        if not find_spec("matplotlib"):                 # not after the training
+            raise UserError("matplotlib is missing: pip install matplotlib")
         with np.errstate(over="ignore", invalid="ignore"):      # training checks for them itself
             main()
     except BrokenPipeError:                             # whoever reads our output (`head`, say) has quit
