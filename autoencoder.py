@@ -582,7 +582,7 @@ def main(argv=None):
         if args.load:
             datasets.read_weights(args.load, net.weights)
         datasets.summary(f"autoencoder.py learns {data.name} with {k} codes", data, net)
-        if not runs:
+        if not runs:                                    # once, for all k
             mean, V = pca(X, max(args.latent))
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng, args.noise, args.mask)
         history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test error {:.4f}")

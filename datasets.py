@@ -619,7 +619,7 @@ def finish(fig, path, show):
     plt.close(fig)
 
 def caption(name, most=14):
-    """A class or a file name as a figure can show it: not too long, `$` as itself, all of it letters."""
+    """A class or file name as a figure can show it: short, without broken letters, `$` not as a formula."""
     return name[:most].encode(errors="replace").decode().replace("$", "\\$")
 
 def plot_sheet(ax, images, columns, title="", signed=False):
