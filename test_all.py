@@ -531,7 +531,7 @@ class Test_rnn(Test):
             self.assertEqual(read, task.text[0][n * half:(n + 1) * half - 1])
         self.assertTrue((seen[1:] == after[:-1]).all())
         net = rnn.Recurrent(rnn.GRU(task.D, 8, rng), rnn.Linear(8, task.K, rng))
-        net.theta[:] = 2 * np.random.default_rng(0).standard_normal(net.theta.size)     # each character matters
+        net.theta[:] = 2 * np.random.default_rng(0).standard_normal(net.theta.size)     # each letter counts
         one, same, other = (rnn.sample(net, task, 30, 1, "the", np.random.default_rng(k)) for k in (0, 0, 1))
         self.assertTrue(one == same != other and one.startswith("the") and len(one) == 33)
         with mock.patch.object(task, "one_hot", wraps=task.one_hot) as one_hot:
