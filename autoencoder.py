@@ -191,7 +191,7 @@ class Unflatten(Flatten):
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
     layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
-    (A deep copy would lose the views. To copy a net, build another and fill its theta.)"""
+    (A deep copy, or another net of these layers, breaks them. To copy a net, fill the theta of a new one.)"""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -371,7 +371,7 @@ def project(X, mean, V):
 
 def regression(X, y, X_test, y_test, K, rng):
     """The test accuracy of softmax regression from features X (n, D) to classes y (n,)."""
-    mean, size = X.mean(axis=0), X.std()
+    mean, size = X.mean(axis=0), X.std() or 1
     X, X_test = (X - mean) / size, (X_test - mean) / size
     net, loss = Sequential(Linear(X.shape[1], K, rng)), CrossEntropyLoss()
     net.layers[0].needs_dX, optimizer = False, Adam(net, 0.01, 1 / len(X))      # few examples: keep W small

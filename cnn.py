@@ -182,7 +182,7 @@ class ReLU(Layer):
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
     layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
-    (A deep copy would lose the views. To copy a net, build another and fill its theta.)"""
+    (A deep copy, or another net of these layers, breaks them. To copy a net, fill the theta of a new one.)"""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))

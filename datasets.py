@@ -54,6 +54,8 @@ def split(name, X, y, classes, rng):
     groups = [np.flatnonzero(y == k) for k in range(len(classes))] if classes else [np.arange(len(y))]
     parts = [np.split(rng.permutation(rows), [max(1, round(len(rows) / 5))]) for rows in groups]
     test, train = map(np.concatenate, zip(*parts))
+    if not len(train):
+        raise UserError(f"{name} has too few examples to hold some of them out")
     return Data(name, X[train], y[train], X[test], y[test], classes)
 
 def _generated(name, rng, n=500):
@@ -367,7 +369,7 @@ def load_series(name, column=None, seed=0):
             if not math.isfinite(values[-1]) or any(row[len(header):]):         # 1,234 without quotes
                 raise ValueError
         except (ValueError, IndexError):
-            raise UserError(f"line {line} of {name} has no number in {header[k]}: {lines[line - 1]}") from None
+            raise UserError(f"{name}, line {line}: no number in {header[k]}: {lines[line - 1]}") from None
     return Path(name).stem, np.array(values), 12
 
 
@@ -413,6 +415,7 @@ def as_rows(data):
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train, data.X_test))
     if X_train.dtype != np.uint8:
         mean, deviation = X_train.mean(axis=0), X_train.std(axis=0)
+        deviation[deviation == 0] = 1                   # a feature that is always the same
         X_train, X_test = (X_train - mean) / deviation, (X_test - mean) / deviation
     column = (-1, 1) if len(data.classes) <= 2 else (-1,)
     return data._replace(X_train=X_train, X_test=X_test, y_train=data.y_train.reshape(column),
@@ -694,6 +697,7 @@ def run(main):
     except BrokenPipeError:                             # whoever reads our output (`head`, say) has quit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
+        bar()
         sys.exit(130)
     except (UserError, OSError, MemoryError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")

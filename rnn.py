@@ -530,14 +530,15 @@ def choose_task(args, rng):
     return task
 
 def report(forecasts):
-    """Print the RMSE of each forecast, and which simple rules the net does not beat. Return them by name."""
+    """Print the RMSE of each forecast, and which simple rules the net does not beat (as nan beats none).
+    Return them by name."""
     truth = forecasts.pop("truth")
     rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
     for name, value in rmse.items():
         print(f"    {name:24} RMSE {value:.4g}")
     free = "running free (of the rules, only constant growth sees as little)"
     for how, name in ("one step ahead", "net, one step"), (free, "net, free run"):
-        better = ", ".join(rule for rule in rmse if "net" not in rule and rmse[rule] <= rmse[name])
+        better = ", ".join(rule for rule in rmse if "net" not in rule and not rmse[name] < rmse[rule])
         print(f"{how} the net {'does not beat ' + better if better else 'beats every simple rule'}")
     return rmse
 

@@ -213,6 +213,8 @@ def main(argv=None):
     parser.add_argument("scripts", nargs="*", default=list(test_all.SCRIPTS), help="default: all")
     parser.add_argument("--list", action="store_true", help="only print the mutants")
     args = parser.parse_args(argv)
+    if not set(args.scripts) <= set(test_all.SCRIPTS):
+        parser.error(f"choose from {', '.join(test_all.SCRIPTS)}")
     total = 0
     for script in args.scripts:
         found = sorted(mutants(script), key=lambda mutant: mutant.line)

@@ -2,6 +2,7 @@
 
 Each script draws its own; docs/overview.png shows the most telling part of each.
 """
+import argparse
 import os
 import subprocess
 import sys
@@ -33,6 +34,7 @@ def overview():
     fig.savefig(ROOT / "docs/overview.png", dpi=80)
 
 def main():
+    argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
     matplotlib.use("Agg")
     for name, command in PICTURES.items():
         script, *options = command.split()

@@ -3,6 +3,7 @@
     python benchmarks/results.py                       every row
     python benchmarks/results.py mlp cnn               the rows of some scripts
 """
+import argparse
 import os
 import re
 import statistics
@@ -71,9 +72,15 @@ def reached(command, seed):
     return float(value), f"{words.strip()}{unit}", int(line[1])
 
 def main():
+    scripts = sorted({command.split(".")[0] for command in COMMANDS})
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("scripts", nargs="*", default=scripts, help=f"of {', '.join(scripts)} (all)")
+    args = parser.parse_args()
+    if not set(args.scripts) <= set(scripts):
+        parser.error(f"choose from {', '.join(scripts)}")
     print("| command | mean of seeds 0 to 4 | from | to | seconds |\n|---|---|---|---|---|")
     for command in COMMANDS:
-        if len(sys.argv) == 1 or command.split(".")[0] in sys.argv[1:]:
+        if command.split(".")[0] in args.scripts:
             values, units, seconds = zip(*(reached(command, seed) for seed in SEEDS))
             print(f"| `python {command}` | {units[0]}: {statistics.mean(values):.4g} | {min(values):.4g} | "
                   f"{max(values):.4g} | {statistics.median(seconds)} |", flush=True)

@@ -7,6 +7,7 @@ of float32 products (measured here, with the same threads) its products reach. T
 the same with images (N, C, H, W), im2col and col2im, sequences (N, T, D), all products time step by time
 step, and Adam one parameter array at a time; the two take turns.
 """
+import argparse
 import math
 import statistics
 import sys
@@ -245,6 +246,7 @@ def compare(name, ours, layers, X, y, work, best):
           f"way takes {usual / mine:.1f} times as long", flush=True)
 
 def main():
+    argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
     best = peak()
     print(f"large product: {best / 1e9:.0f} GFLOP/s")
     for name, script, *argv in (("mlp.py", mlp), ("cnn.py", cnn), ("autoencoder.py", autoencoder),
