@@ -530,8 +530,7 @@ def choose_task(args, rng):
     return task
 
 def report(forecasts):
-    """Print the RMSE of each forecast, and which simple rules the net does not beat (as nan beats none).
-    Return them by name."""
+    """Print and return the RMSE of each forecast; say which simple rules the net does not beat (nan: all)."""
     truth = forecasts.pop("truth")
     rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
     for name, value in rmse.items():
