@@ -201,8 +201,12 @@ class Test_perceptron(Test):
         self.check_learns(
             "accuracy", ("perceptron --dataset iris", 0.8, 1, "figure"),
             ("perceptron --rule rosenblatt", 0.9, 1, "figure"), ("perceptron --rule logistic", 0.9, 1),
-            ("perceptron --dataset xor", 0, 0.7), ("perceptron --dataset circles", 0, 0.7),
-            ("perceptron --dataset digits --classes 3 8 --epochs 5", 0.85, 1, "figure"))
+            ("perceptron --dataset xor", 0, 0.7), ("perceptron --dataset circles", 0, 0.7))
+        with mock.patch.object(datasets, "plot_mistakes", wraps=datasets.plot_mistakes) as row:
+            result, _ = self.learn("perceptron --dataset digits --classes 3 8 --epochs 5", "figure")
+        _, _, y, P, _ = row.call_args.args
+        self.assertAlmostEqual(np.mean(P.argmax(axis=0) == y), result["accuracy"])
+        self.assertGreater(result["accuracy"], 0.85)
 
 
 # --- mlp.py ---------------------------------------------------------------------------------------------
@@ -793,6 +797,8 @@ class Test_autoencoder(Test):
             steps = update.call_count
             autoencoder.regression(x[:2], y[:2], x, y, 3, rng)
         self.assertLess(update.call_count, 3 * steps)   # few examples take no more steps than a hundred
+        with np.errstate(all="raise", under="ignore"):                          # features without a spread
+            self.assertAlmostEqual(autoencoder.regression(0 * x, y, 0 * x, y, 3, rng), 1 / 3)
         with mock.patch.object(autoencoder, "regression", return_value=0.5) as regression:
             result, out = self.learn(several, "figure")
         sizes = [tuple(len(part) for part in call.args[:4]) for call in regression.call_args_list]
@@ -801,8 +807,13 @@ class Test_autoencoder(Test):
         self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
         with mock.patch.object(autoencoder, "regression", return_value=0.5):    # all labels once
             self.assertEqual(self.learn(f"{several} --labels 9999")[1].count("regression"), 2)
-        result, _ = self.learn(f"{small} 6 --conv --loss bce --mask 0.3", "figure")
+        with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheets:
+            result, _ = self.learn(f"{small} 6 --conv --loss bce --mask 0.3", "figure")
         self.assertLess(result["history"][1][1], result["history"][0][1])
+        groups, made = (result["codes"][few.y_test == k] for k in range(10)), result["net"].decoder
+        typical = [min(codes, key=lambda code: np.linalg.norm(code - codes.mean(axis=0))) for codes in groups]
+        walks = next(call.args[1] for call in sheets.call_args_list if "walks" in str(call.args[-1]))
+        self.close(walks[::11].transpose(1, 2, 0), made.forward(np.transpose(typical))[0], 1e-5)
 
 
 # --- Beside PyTorch -------------------------------------------------------------------------------------
@@ -985,6 +996,12 @@ class Test_datasets(Test):
             self.assertLess(np.abs(centre - 14).mean(), 0.3)
         boxes = [max(np.ptp(axis) + 1 for axis in np.nonzero(image > 40)) for image in data.X_train[:500]]
         self.assertTrue(18 <= np.median(boxes) <= 22)
+
+    def test_features_are_standardised(self):
+        X = np.stack([np.arange(9), np.full(9, 7)], axis=1)
+        rows = datasets.as_rows(datasets.Data("", X[:6], np.zeros(6), X[6:], np.zeros(3), "AB"))
+        self.close(rows.X_train, np.stack([(np.arange(6) - 2.5) / np.arange(6).std(), np.zeros(6)], axis=1))
+        self.close(rows.X_test[:, 1], np.zeros(3))
 
     def test_minibatches(self):
         X, y = np.arange(60, dtype=np.uint8).reshape(10, 2, 3), np.arange(10)
