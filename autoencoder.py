@@ -525,9 +525,9 @@ def plot(runs, data, args):
         grid = np.array(list(product(*sides)))
         datasets.plot_sheet(ax["M"], decoded(grid), 20, "what the decoder makes of the same plane")
     else:
-        means = np.stack([codes[y == i].mean(axis=0) for i in np.unique(y)[:10]])
-        typical = distances(means, codes).argmin(axis=1)                # nearest to the mean of its class
-        walks = np.linspace(codes[typical], codes[np.roll(typical, -1)], 11, axis=1).reshape(-1, k)
+        groups = [codes[y == i] for i in np.unique(y)[:10]]             # of each class, the most typical:
+        typical = [group[np.linalg.norm(group - group.mean(axis=0), axis=1).argmin()] for group in groups]
+        walks = np.linspace(typical, np.roll(typical, -1, axis=0), 11, axis=1).reshape(-1, k)
         datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
         if len(codes) > 2:
             Y, KL = tsne(codes[:1000], args.perplexity)
