@@ -354,13 +354,13 @@ def load_series(name, column=None, seed=0):
         text = Path(name).read_text(encoding="utf-8-sig").rstrip(" ,;\t\n")     # no empty lines at the end
         lines = text.split("\n")
         mark = max(",;\t", key=lines[0].count)
-        reader = csv.reader(lines, delimiter=mark)
+        reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
         (_, header), *rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from None
     if not header or column and column not in header:
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header) or 'none'}")
-    if not column and header[-1].lstrip("-").replace(".", "").isdecimal():
+    if not column and header[-1].lstrip("-").replace(".", "").replace(",", "").isdecimal():
         raise UserError(f"{name} should have names in its first line, not {lines[0]}; or choose a --column")
     k, values = header.index(column) if column else len(header) - 1, []
     for line, row in rows:
@@ -633,8 +633,8 @@ def plot_sheet(ax, images, columns, title="", signed=False):
     sheet = sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
     most = np.abs(images).max() or 1 if signed else 255 if images.dtype == np.uint8 else 1
     colors, least = ("RdBu", -most) if signed else ("gray", 0)
-    smooth = "antialiased" if sheet.shape[1] > 600 else "nearest"       # or lines between pictures vanish
-    ax.imshow(sheet, cmap=colors, vmin=least, vmax=most, interpolation=smooth)
+    drawn = "antialiased" if sheet.shape[1] > 600 else "nearest"        # or lines between pictures vanish
+    ax.imshow(sheet, cmap=colors, vmin=least, vmax=most, interpolation=drawn)
     ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 

@@ -1146,8 +1146,11 @@ class Test_datasets(Test):
         for mark in ";\t":                              # decimal commas, blanks, empty lines at the end
             shop.write_text(f"day{mark} sales \n1{mark} 2,5\n2{mark} 3\n{mark}\n\n")
             self.assertEqual(datasets.load_series(str(shop), "sales")[1].tolist(), [2.5, 3])
-        shop.write_text("1,2.5\n2,3\n")
-        self.fails("names in its first line", datasets.load_series, str(shop))
+        shop.write_text('day, sales\n1, "2"\n2, "3"\n')
+        self.assertEqual(datasets.load_series(str(shop))[1].tolist(), [2, 3])
+        for first in "1,2.5", "1;2,5":
+            shop.write_text(f"{first}\n{first}\n")
+            self.fails("names in its first line", datasets.load_series, str(shop))
         for line in "1,234,5", "2,", "2", "2,no", "", ",":
             shop.write_text(f"day,sales\n1,2\n{line}\n3,4\n")
             self.fails("shop.csv line 3 no number in sales", datasets.load_series, str(shop))
