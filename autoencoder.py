@@ -407,8 +407,8 @@ def neighbours(d, perplexity):
     """How likely each point is to pick each other one as neighbour, p (n, n - 1), from squared distances d
     (n, n - 1). Bisection finds the β of each row that makes it as uncertain as among `perplexity` equals."""
     d = d - d.min(axis=1, keepdims=True)                # cancels in (105); else outliers get rows of zeros
-    d /= d.mean(axis=1, keepdims=True) + 1e-300         # so one range of β suits all; beyond, only rounding
-    low, high = 1e-12, 1e12
+    d /= d.mean(axis=1, keepdims=True) + 1e-300         # so one range of β suits all, far outliers included
+    low, high = 1e-12, 1e24
     for _ in range(45):
         beta = np.sqrt(low * high)
         p = np.exp(-beta * d)
@@ -497,6 +497,7 @@ def plot(runs, data, args):
     fig, ax = datasets.figure("RRRe;RRRe;LLMM;LLMM;LLMM;LLMM;LLMM", 13, 9.5)
     rows = {"original": pictures, **({"input": run["seen"]} if args.noise or args.mask else {}),
             **{f"{k} codes": run["made"] for k, run in runs.items()}, f"PCA, {k}": run["projected"]}
+    ink = pictures if np.median(pictures) < 0.25 else 1 - pictures      # what is dark in photographs
     n = min(14, len(y))
     datasets.plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]), n)
     ax["R"].set_yticks((np.arange(len(rows)) + 0.5) * (H + 1), list(rows))
@@ -508,9 +509,10 @@ def plot(runs, data, args):
         x, xlabel = range(1, len(history) + 1), "epoch"
         curves = dict(zip(("train", "test"), zip(*history)), PCA=[run["PCA"]] * len(history))
         ax["e"].locator_params(axis="x", integer=True, min_n_ticks=1)
-    for name, errors in curves.items():
-        if name != "train" or args.loss == "mse":       # with bce, the train loss is no squared error
-            ax["e"].plot(x, errors, ".--" if name == "PCA" else ".-", label=name)
+    dot = "." if len(x) < 30 else ""
+    for name, line in ("train", "C0-"), ("test", "C1-"), ("PCA", "C2--"):
+        if name in curves and (name != "train" or args.loss == "mse"):      # bce is no squared error
+            ax["e"].plot(x, curves[name], dot + line, label=name)
     ax["e"].set(title="error per pixel", xlabel=xlabel, ylim=0)
     ax["e"].legend()
 
@@ -519,7 +521,7 @@ def plot(runs, data, args):
 
     if k == 2:
         ranks = codes.argsort(axis=0).argsort(axis=0)   # they spread the pictures evenly
-        ax["L"].imshow(map_of(pictures, ranks, hues))
+        ax["L"].imshow(map_of(ink, ranks, hues))
         ax["L"].set_title("test pictures by the ranks of their codes: code 1 down, code 2 across")
         sides = np.quantile(codes, (np.arange(20) + 0.5) / 20, axis=0).T
         grid = np.array(list(product(*sides)))
@@ -531,7 +533,7 @@ def plot(runs, data, args):
         datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
         if len(codes) > 2:
             Y, KL = tsne(codes[:1000], args.perplexity)
-            ax["M"].imshow(map_of(pictures, Y, hues))
+            ax["M"].imshow(map_of(ink, Y, hues))
             ax["M"].set_title(f"t-SNE map of the codes (KL {KL:.2f})")
     for panel in "LM":
         ax[panel].axis("off")

@@ -305,27 +305,29 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
 def plot(net, data, history, path, show):
     """What the net looks for, what it finds in one picture, where it is wrong, and how it got there."""
     pictures, y, P = data.X_test[:, 0], data.y_test, datasets.probabilities(net, data.X_test)
-    example = P[y, np.arange(len(y))].argsort()[len(y) // 40]       # harder than most, yet not hopeless
+    order = P[y, np.arange(len(y))].argsort()
+    right = order[P.argmax(axis=0)[order] == y[order]]  # hardest first
+    example = right[len(right) // 40] if len(right) else order[-1]
     X, maps = batch_last(data.X_test[[example]]), []
     for layer in net.layers:
         X = layer.forward(X)
         if X.ndim == 4 and not isinstance(layer, MaxPool2d):
-            what = "what fits where" if isinstance(layer, Conv2d) else "the best of each 2 x 2"
+            what = "what fits where" if isinstance(layer, Conv2d) else "best of 2 x 2, if > 0"
             maps.append((X[..., 0], f"{what}\n{' x '.join(map(str, X.shape[:3]))}"))
     steps = "0123456789abcdefghijk"[:len(maps) + 2]     # panels that follow one picture through the net
     n = len(steps)
     top = "W" * (n // 2) + "C" * (n - n // 2 - 1)
     fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * n}", max(13, 2 * n), 9.5)
     names = [datasets.caption(name) for name in data.classes]
-    W, title = net.layers[0].W, "first kernels: blue looks for ink, red for none"
-    datasets.plot_sheet(ax["W"], W[:, 0], max(5, math.isqrt(2 * len(W))), title, signed=True)
+    W, title = net.layers[0].W, "first kernels: blue looks for light, red for dark"
+    datasets.plot_sheet(ax["W"], W[:, 0], title=title, signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
     datasets.plot_sheet(ax["0"], pictures[[example]], 1, f"one picture\n({names[y[example]]})")
     for panel, (A, title) in zip(steps[1:], maps):
-        datasets.plot_sheet(ax[panel], A, math.isqrt(len(A)), title, signed=True)
+        datasets.plot_sheet(ax[panel], A, title=title, signed=True)
     bars = ax[steps[-1]]
-    bars.barh(range(len(P)), P[:, example], alpha=0.5)
+    bars.barh(range(len(P)), P[:, example], alpha=0.5)[y[example]].set_color("C1")
     bars.set_yticks(range(len(P)), names, ha="left", size=min(10, 200 / len(P)))
     bars.tick_params(axis="y", length=0, pad=-4)        # inside: long names would squeeze all panels
     bars.invert_yaxis()
@@ -372,15 +374,17 @@ def prepare(file, H, W, turned=False, longest=20):
 
 def classify(net, files, pictures, classes, path, show):
     """Print the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
-    P = datasets.probabilities(net, pictures[:, None])
-    fig, ax = datasets.figure("P", max(2 * len(files), 4), 3.5)
-    datasets.plot_sheet(ax["P"], pictures, len(files))
-    for i, (file, p) in enumerate(zip(files, P.T)):
-        said = [f"{classes[k]} ({100 * p[k]:.1f} %)" for k in p.argsort()[:-4:-1]]
-        print(f"{file}: {', '.join(said)}")
-        words = "\n".join(datasets.caption(line, 22) for line in [Path(file).name, *said])
-        ax["P"].text((i + 0.5) / len(files), 1.02, words, transform=ax["P"].transAxes, ha="center",
-                     va="bottom")
+    P, columns, best = datasets.probabilities(net, pictures[:, None]), min(len(files), 6), "{} ({:.1f} %)"
+    rows = math.ceil(len(files) / columns)
+    fig, ax = datasets.figure(np.arange(rows * columns).reshape(rows, -1).tolist(), 2.2 * columns, 3.2 * rows)
+    for panel in ax.values():
+        panel.axis("off")
+    for panel, file, picture, p in zip(ax.values(), files, pictures, P.T):
+        top = [(classes[k], 100 * p[k]) for k in p.argsort()[:-4:-1]]
+        print(f"{file}: {', '.join(best.format(name, share) for name, share in top)}")
+        lines = [best.format(datasets.caption(name), share) for name, share in top]
+        title = "\n".join([datasets.caption(Path(file).name, 20), *lines])
+        datasets.plot_sheet(panel, picture[None], 1, title)
     datasets.finish(fig, path, show)
     return P
 

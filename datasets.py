@@ -9,7 +9,6 @@ Any other name is taken as the path of a folder of pictures, with one sub-folder
 """
 import argparse
 import csv
-import ctypes
 import gzip
 import hashlib
 import http.client
@@ -218,11 +217,12 @@ def _download(url, path, md5):
     """Download url. The file `path` appears only once all its bytes have arrived and are right."""
     bar(f"connecting to {url}")
     with urllib.request.urlopen(url, timeout=10) as response:
-        size, blocks = int(response.headers["Content-Length"] or 0), iter(lambda: response.read(2 ** 16), b"")
+        size = max(int(response.headers["Content-Length"] or 0), 0)
+        blocks = iter(lambda: response.read(2 ** 16), b"")
         body = b"".join(progress(blocks, f"downloading {path.parent.name}/{path.name}", 1 + size // 2 ** 16))
     if len(body) < size:
         raise OSError(f"the connection ended after {len(body):,} of {size:,} bytes")
-    if hashlib.md5(body).hexdigest() != md5:
+    if hashlib.md5(body, usedforsecurity=False).hexdigest() != md5:
         raise OSError(f"wrong checksum: got {len(body):,} bytes of something else, perhaps a web page")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:        # each process writes its own part
@@ -241,6 +241,8 @@ def find(name, file, md5, mirrors):
             _download(mirror + file, path, md5)
             return path
         except (OSError, ValueError, http.client.HTTPException) as error:
+            if path.exists():                           # another process was faster
+                return path
             failures.append(f"{mirror.split('/')[2]}: {' '.join(str(error).split()).strip('<>')}")
     bar()
     raise Unavailable(f"{path} does not exist and cannot be downloaded ({'; '.join(failures)}); "
@@ -253,7 +255,10 @@ def _read(path):
             import h5py
             split = "train" if "train" in path.name else "test"
             with h5py.File(path) as file:
-                return file[f"X_{split}"][()].astype(np.uint8), file[f"Y_{split}"][()].ravel()
+                X, y = file[f"X_{split}"][()], file[f"Y_{split}"][()].ravel()
+            if X.dtype != np.uint8 or (y != y.astype(int)).any():
+                raise ValueError("it should hold uint8 images and class numbers")
+            return X, y
         with gzip.open(path) as file:
             raw, dimensions = file.read(), 3 if "images" in path.name else 1
         magic, *shape = np.frombuffer(raw, ">u4", 1 + dimensions).tolist()     # the size of each dimension
@@ -262,7 +267,7 @@ def _read(path):
         return [np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)]
     except ImportError:
         raise UserError("cats-dogs comes as HDF5, which needs one more package: pip install h5py") from None
-    except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to download it again") from error
 
 def _downloaded(name):
@@ -276,11 +281,12 @@ def _downloaded(name):
                 or X.shape[1:] != X_train.shape[1:]):
             raise UserError(f"the images and labels in {' and '.join(map(str, own))} do not fit together; "
                             "delete them to download them again")
-    return Data(name, X_train, y_train.astype(np.int64), X_test, y_test.astype(np.int64), classes)
+    return Data(name, X_train, y_train.astype(int), X_test, y_test.astype(int), classes)
 
 def read_picture(file):
     """A picture file as an upright grey PIL image without transparency; UserError if it is unreadable."""
     from PIL import Image, ImageOps
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)         # phones take pictures as large
     try:
         with Image.open(file) as image:
             image = ImageOps.exif_transpose(image)      # upright, however the camera was held
@@ -356,16 +362,24 @@ def load_series(name, column=None, seed=0):
         mark = max(",;\t", key=lines[0].count)
         reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
         (_, header), *rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        while header and not header[-1]:                # a comma ends each line
+            header.pop()
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from None
     if not header or column and column not in header:
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header) or 'none'}")
-    if not column and header[-1].lstrip("-").replace(".", "").replace(",", "").isdecimal():
-        raise UserError(f"{name} should have names in its first line, not {lines[0]}; or choose a --column")
+
+    def value(cell):
+        return float(cell if mark == "," else cell.replace(",", "."))
+
+    if not column:
+        with suppress(ValueError):
+            value(header[-1])
+            raise UserError(f"{name} needs names in its first line, not {lines[0]}; or choose a --column")
     k, values = header.index(column) if column else len(header) - 1, []
     for line, row in rows:
         try:
-            values.append(float(row[k].replace(",", ".") if mark != "," else row[k]))
+            values.append(value(row[k]))
             if not math.isfinite(values[-1]) or any(row[len(header):]):         # 1,234 without quotes
                 raise ValueError
         except (ValueError, IndexError):
@@ -491,7 +505,7 @@ def progress(steps, label, total=0):
 
 def bar(label="", share=0, seconds=0):
     """Draw a progress bar over the current line of a terminal; without a label, erase it."""
-    if not getattr(sys.stdout, "isatty", bool)():
+    if not getattr(sys.stdout, "isatty", bool)() or "idlelib" in sys.modules:   # IDLE cannot go back
         return
     width = shutil.get_terminal_size().columns - 1
     room = max(width - len(label) - 15, 0)
@@ -501,7 +515,7 @@ def bar(label="", share=0, seconds=0):
 
 # --- What all scripts have in common: options, weights, figures, errors ---------------------------------
 
-def number(kind, low, high=math.inf):
+def number(kind, low, high=1e12):
     """The type of an option: an int or a float with low <= value < high."""
     def parse(text):
         value = kind(text)
@@ -518,8 +532,12 @@ def _written(*endings):
             raise argparse.ArgumentTypeError(f"{path} should end in {' or '.join(endings)}")
         if Path(path).is_dir():
             raise argparse.ArgumentTypeError(f"{path} is a folder")
-        if not os.access(Path(path).parent, os.W_OK):
-            raise argparse.ArgumentTypeError(f"{path}: its folder is missing or not writable")
+        try:
+            tempfile.TemporaryFile(dir=Path(path).parent).close()           # on Windows only trying tells
+            if Path(path).exists():
+                open(path, "ab").close()
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f"{path} cannot be written: {error.strerror}") from None
         return path
     return parse
 
@@ -574,7 +592,7 @@ def one_vector(layers):
     owners = [(layer, ours, f"{place}.{theirs}") for place, layer in layers.items()
               for ours, theirs in layer.params.items()]
     arrays = [getattr(layer, ours) for layer, ours, _ in owners]
-    theta = np.concatenate([W.ravel() for W in arrays])
+    theta = np.concatenate([np.zeros(0, np.float32), *(W.ravel() for W in arrays)])
     dtheta, weights, ends = np.zeros_like(theta), {}, np.cumsum([W.size for W in arrays])
     for (layer, ours, name), old, W, dW in zip(owners, arrays, np.split(theta, ends), np.split(dtheta, ends)):
         setattr(layer, ours, W.reshape(old.shape))
@@ -608,30 +626,41 @@ def figure(layout, width, height):
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
                          "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest",
                          "axes.titlesize": 11})
-    return plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained")
+    try:
+        fig = plt.figure(figsize=(width, height), layout="constrained")
+    except Exception:                                   # a screen, but windows cannot be opened on it
+        plt.switch_backend("agg")
+        fig = plt.figure(figsize=(width, height), layout="constrained")
+    return fig, fig.subplot_mosaic(layout)
 
 def finish(fig, path, show):
-    """Save the figure; show it if there is a screen."""
+    """Save the figure; show it if there is a screen, or a notebook."""
     import matplotlib.pyplot as plt
-    warnings.filterwarnings("ignore", "Glyph")          # the font may lack letters of a text
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path, dpi=100)
+    warnings.filterwarnings("ignore", "Glyph|.*non-(interactive|GUI)")      # a letter or a screen is missing
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        fig.savefig(path, dpi=100)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another --figure") from None
     print(f"figure: {path}")
-    if show and fig.canvas.required_interactive_framework:
+    if show:
         plt.show()
     plt.close(fig)
 
 def caption(name, most=14):
-    """A class or file name as a figure can show it: short, without broken letters, `$` not as a formula."""
-    return name[:most].encode(errors="replace").decode().replace("$", "\\$")
+    """A class or file name as a figure can show it: its start and end, no broken letters, no `$` formulas."""
+    short = name if len(name) <= most else f"{name[:most // 2]}…{name[most // 2 + 1 - most:]}"
+    return short.encode(errors="replace").decode().replace("$", "\\$")
 
-def plot_sheet(ax, images, columns, title="", signed=False):
-    """Draw images (n, h, w), one pixel apart, from black to white, or `signed` numbers from red to blue."""
+def plot_sheet(ax, images, columns=0, title="", signed=False):
+    """Draw images (n, h, w), one pixel apart, in so many columns (default: a square), from black to white,
+    or `signed` numbers from red to blue."""
     n, h, w = images.shape
-    rows = math.ceil(n / columns)
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = max(1, math.ceil(n / columns))
     sheet = np.pad(images.astype(float), [(0, rows * columns - n), (0, 1), (0, 1)], constant_values=np.nan)
     sheet = sheet.reshape(rows, columns, h + 1, w + 1).swapaxes(1, 2).reshape(rows * (h + 1), -1)
-    most = np.abs(images).max() or 1 if signed else 255 if images.dtype == np.uint8 else 1
+    most = np.quantile(np.abs(images), 0.995) or 1 if signed else 255 if images.dtype == np.uint8 else 1
     colors, least = ("RdBu", -most) if signed else ("gray", 0)
     drawn = "antialiased" if sheet.shape[1] > 600 else "nearest"        # or lines between pictures vanish
     ax.imshow(sheet, cmap=colors, vmin=least, vmax=most, interpolation=drawn)
@@ -645,7 +674,10 @@ def plot_curves(loss, score, history, name, part="test"):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
                     marker="." if len(history) < 30 else "")        # else a single epoch is invisible
         ax.set(title=title, xlabel="epoch")
-        ax.locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
+        if len(history) < 30:
+            ax.locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
+        else:                                           # most happens early
+            ax.set_xscale("log")
         ax.legend()
 
 def plot_plane(ax, answer, X, y, title):
@@ -667,20 +699,24 @@ def plot_confusion(ax, y, said, classes):
     mistakes = counts * (1 - np.eye(K))
     ax.imshow(mistakes, cmap="Oranges")
     for (row, column), count in np.ndenumerate(counts):
-        color = "white" if 2 * mistakes[row, column] > mistakes.max() else "black"
+        color = "white" if mistakes[row, column] > 0.65 * mistakes.max() else "black"
         ax.text(column, row, count or "", ha="center", va="center", fontsize=8, color=color)
-    ax.set(title="test examples", xlabel="predicted", ylabel="true")
-    names, size = [caption(name) for name in classes], min(10, 180 / K)
+    ax.set(title="test examples (mistakes coloured)", xlabel="predicted", ylabel="true")
+    names, size = [caption(name, 10) for name in classes], min(10, 180 / K)
     ax.set_xticks(range(K), names, size=size, rotation=90 if max(map(len, names)) > 2 else 0)
     ax.set_yticks(range(K), names, size=size)
 
 def plot_mistakes(ax, images, y, P, classes):
-    """The twelve of the images (n, h, w) whose true class is least probable according to P (K, n)."""
+    """The twelve images (n, h, w) whose true class is least probable according to P (K, n), if it is not the
+    most probable one."""
+    said = P.argmax(axis=0)
     worst = np.argsort(P[y, np.arange(len(y))])[:12]
+    worst = worst[said[worst] != y[worst]]
     plot_sheet(ax, images[worst], 12)
+    ax.set_ylabel("worst mistakes" if len(worst) else "no mistakes")
     for i, n in enumerate(worst):
-        said = P[:, n].argmax()
-        words = f"{caption(classes[y[n]])}:\nsaid {caption(classes[said], 10)}\n{100 * P[said, n]:.1f} %"
+        right, wrong = caption(classes[y[n]], 12), caption(classes[said[n]], 8)
+        words = f"{right}:\nsaid {wrong}\n{100 * P[said[n], n]:.1f} %"
         ax.text((i + 0.5) / 12, 1.02, words, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
 
 def run(main):
@@ -688,11 +724,11 @@ def run(main):
     try:
         if hasattr(sys.stdout, "reconfigure"):          # consoles may lack letters, pipes must not wait
             sys.stdout.reconfigure(errors="replace", line_buffering=True)
-        if os.environ.get("MPLBACKEND", "").startswith("module:"):      # of the notebook that started this
-            del os.environ["MPLBACKEND"]
+        if "IPython" not in sys.modules and os.environ.get("MPLBACKEND", "").startswith("module:"):
+            del os.environ["MPLBACKEND"]                # of a notebook that runs this as a program
         if not find_spec("matplotlib"):                 # not after the training
             raise UserError("matplotlib is missing: pip install matplotlib")
-        with np.errstate(over="ignore", invalid="ignore"):      # training checks for them itself
+        with np.errstate(all="ignore"):                         # training checks its loss itself
             main()
     except BrokenPipeError:                             # whoever reads our output (`head`, say) has quit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -702,6 +738,7 @@ def run(main):
     except (UserError, OSError, MemoryError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
-with suppress(OSError, AttributeError):     # Linux: keep freed memory, as the next step needs as much again
+with suppress(ImportError, OSError, AttributeError):    # Linux: keep freed memory, the next step needs it
+    import ctypes
     ctypes.CDLL("libc.so.6").mallopt(-3, 32 << 20)      # M_MMAP_THRESHOLD
     ctypes.CDLL("libc.so.6").mallopt(-1, 512 << 20)     # M_TRIM_THRESHOLD

@@ -275,7 +275,7 @@ def search(data, args, rng):
 def plot(net, data, history, thetas, part, path, show):
     """What the net has learnt, where it is wrong, and how it got there."""
     X, y, D = data.X_test, data.y_test.ravel(), data.X_test.shape[1]
-    images, shots = X.dtype == np.uint8, [sorted(thetas)[i] for i in (len(thetas) // 4, len(thetas) // 2, -1)]
+    images, shots = X.dtype == np.uint8, [sorted(thetas)[i] for i in (0, len(thetas) // 3, -1)]
     layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: "ABCl;ABCs"}.get(D, "Cl;Cs")
     fig, ax = datasets.figure(layout, 13, 8 if images else 4.5)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE", part)
@@ -299,7 +299,8 @@ def plot(net, data, history, thetas, part, path, show):
         if history:                                     # hides the initial noise where digits have no ink
             W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"
         title += ": blue excites, red inhibits"
-        datasets.plot_sheet(ax["W"], W[:48].reshape(size), 8, title, signed=True)
+        units = np.linalg.norm(W, axis=1).argsort()[:-50:-1]    # those with the largest weights
+        datasets.plot_sheet(ax["W"], W[units].reshape(size), title=title, signed=True)
         datasets.plot_mistakes(ax["M"], X.reshape(size), y, P, data.classes)
     datasets.finish(fig, path, show)
 

@@ -107,8 +107,8 @@ def plot(neuron, data, pictures, history, path, file, show):
     fig, ax = datasets.figure(layout, 13, height)
     datasets.plot_curves(ax["l"], ax["a"], history, "accuracy")
     if pictures is not None:
-        title = f"weights: blue speaks for {names[1]}, red against"
-        datasets.plot_sheet(ax["W"], neuron.w.reshape(1, *pictures[0].shape), 1, title, signed=True)
+        title = f"weights: blue speaks for {names[0]}, red for {names[1]}"
+        datasets.plot_sheet(ax["W"], -neuron.w.reshape(1, *pictures[0].shape), 1, title, signed=True)
         datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
     elif D == 2:
         x1, x2 = datasets.plot_plane(ax["W"], lambda X: np.vstack([1 - neuron.forward(X.T), neuron.a]), X, y,
@@ -117,7 +117,7 @@ def plot(neuron, data, pictures, history, path, file, show):
             if w.any():
                 ax["W"].contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], [0], colors="black", alpha=0.7 ** age)
     else:
-        ax["W"].barh(range(D), neuron.w[:, 0])
+        ax["W"].barh(range(D), neuron.w[:, 0], color=datasets.COLORS[(neuron.w[:, 0] > 0).astype(int)])
         ax["W"].set(title=f"weights: positive is for {names[1]}", ylabel="feature", yticks=range(D))
     line = np.linspace(z.min(), z.max(), 301)
     ax["z"].hist([z[y == 0], z[y == 1]], line[::10], histtype="stepfilled", alpha=0.6, label=names)

@@ -456,7 +456,8 @@ def reach(net, task):
 
 def telling(net, task):
     """For six things that a reader knows, find the unit that correlates best with each over held-out text.
-    Return their names, the states of these units (n, T) over the last T characters, and those characters."""
+    Return by name how well it does, and its state over the last T characters (T,), high meaning yes; and
+    these characters."""
     text, column, letter, known = task.text[1][:5000], 0, 0, []
     net.forward(task.one_hot(task.encode(text)[:, None]))
     h = net.H[:, :, 0]
@@ -467,12 +468,13 @@ def telling(net, task):
     r = x.T @ y / len(text)
     names = "capital", "place in line", "place in word", "vowel", "space", "punctuation"
     rows = zip(names, r, np.abs(r).argmax(axis=1))
-    found = {f"{name} ({row[unit]:+.2f})": unit for name, row, unit in rows if row[unit]}  # if in the text
-    return list(found), h[-90:, list(found.values())].T, text[-90:]
+    found = {name: (abs(row[k]), np.sign(row[k]) * h[-90:, k]) for name, row, k in rows if row[k]}
+    return found, text[-90:]                            # without what does not occur in the text
 
-def plot(runs, net, task, args):
-    """The loss curves; how far back the gradient reaches; and what some units follow, or the forecasts."""
-    wide = isinstance(task, (Text, Series))
+def plot(runs, run, task, args):
+    """The loss curves of all runs; how far back the gradient reaches; and, for one of them, what some units
+    follow, or the forecasts."""
+    net, wide = run["net"], isinstance(task, (Text, Series))
     fig, ax = datasets.figure("CG;BB" if wide else "CG", 13, 8 if wide else 4.5)
     for k, cell in enumerate(CELLS):
         name, fresh = cell.upper(), build(cell, task, args)
@@ -484,27 +486,34 @@ def plot(runs, net, task, args):
                 ax["C"].plot(range(1, len(L) + 1), L, f"C{k}{line}", label=f"{name}, {part}",
                              marker="." if len(L) < 30 else "")
     ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
+    if isinstance(task, Adding):
+        ax["C"].axhline(1 / 6, color="gray", label="without memory")
     ax["G"].set(title="how far back the gradient reaches", xlabel="steps back", ylabel="|dL/dh|, now = 1",
                 xmargin=0, ylim=(1e-8, 10))
     ax["C"].locator_params(axis="x", integer=True, min_n_ticks=1)
     ax["C"].legend(fontsize=8)
     ax["G"].legend(fontsize=8)
     if isinstance(task, Text):
-        labels, states, passage = telling(net, task)
-        image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
-        ax["B"].set_yticks(range(len(labels)), labels)
+        name = type(net.cell).__name__
+        (before, _), (found, passage) = telling(build(name.lower(), task, args), task), telling(net, task)
+        image = ax["B"].imshow([h for _, h in found.values()], cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+        ax["B"].set_yticks(range(len(found)), [f"{what}: {before[what][0]:.2f} → {r:.2f}"
+                                               for what, (r, _) in found.items()])
         ax["B"].set_xticks(range(len(passage)), list(passage.replace("\n", "¶")), family="monospace")
-        ax["B"].set_title(f"{type(net.cell).__name__} units that track something, over a held-out passage "
-                          "(and their correlation with it)")
-        fig.colorbar(image, ax=ax["B"], label="h", pad=0.01)
+        ax["B"].set_title(f"the {name} unit that follows each best, over a held-out passage; its correlation "
+                          "before training → now")
+        fig.colorbar(image, ax=ax["B"], label="h, blue for yes", pad=0.01)
     elif isinstance(task, Series):
-        past = range(task.cut - task.season, task.cut + 1)
-        ax["B"].plot(past, task.values[past], "k-")
-        lines = "k-", "k:", "C3:", "C2--", "C2:", "C1-", "C0-"
-        for line, (name, values) in zip(lines, task.forecasts(net).items()):
-            ax["B"].plot(range(task.cut, len(task.values)), values, line, label=name)
+        shown = np.arange(task.cut - task.season, min(len(task.values), task.cut + 10 * task.season))
+        truth = task.values[shown]
+        ax["B"].plot(shown, truth, "k-", linewidth=2, label="truth")
+        lines, forecasts = ("k:", "C3-.", "C2--", "C2:", "C1-", "C0-"), task.forecasts(net)
+        for line, (name, error) in zip(lines, run["rmse"].items()):
+            ax["B"].plot(shown[task.season:], forecasts[name][:len(shown) - task.season], line,
+                         label=f"{name}: RMSE {error:.4g}")
+        margin = np.ptp(truth) / 2                      # not more for a free run that goes astray
         ax["B"].set(title=f"{task.name}: the held-out third, and the {type(net.cell).__name__}",
-                    xlabel="step", ylabel="value")
+                    xlabel="step", ylabel="value", ylim=(truth.min() - margin, truth.max() + margin))
         ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     datasets.finish(fig, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
 
@@ -605,7 +614,7 @@ def main(argv=None):
         result["sample"] = sample(result["net"], task, args.sample, args.temperature, args.prime,
                                   np.random.default_rng(args.seed))
         print(f"--- a sample at temperature {args.temperature:g}\n{result['sample']}\n---")
-    plot(runs, result["net"], task, args)
+    plot(runs, result, task, args)
     return {**result, "runs": runs}
 
 
