@@ -349,14 +349,10 @@ def prepare(file, H, W, turned=False, longest=20):
         return 255 - grey if turned else grey
     paper.thumbnail((150, 150))
     grey = np.asarray(paper, np.float64)
-    grid = np.mgrid[-1:1:grey.shape[0] * 1j, -1:1:grey.shape[1] * 1j]
-    terms, edge = np.stack([np.ones_like(grey), *grid], axis=-1), np.abs(grid).max(axis=0) > 0.85
-    light = np.median(grey[edge])
-    for _ in range(3):                                  # light is uneven: fit a plane to the greys near the
-        error = np.abs(grey - light)[edge]              # edge, without the worst quarter: it may be ink
-        near = error <= np.quantile(error, 0.75)
-        light = terms @ np.linalg.lstsq(terms[edge][near], grey[edge][near], rcond=None)[0]
-    ink = grey - light                                  # ink is rare but far from 0: its sign wins in Σ ink³
+    terms = np.stack([np.ones(grey.size), *np.indices(grey.shape).reshape(2, -1)], axis=1)
+    light = terms @ np.linalg.lstsq(terms, grey.ravel(), rcond=None)[0]         # may be uneven: a plane
+    ink = grey - light.reshape(grey.shape)
+    ink -= np.median(ink)                               # ink is rare but far from 0: its sign wins in Σ ink³
     ink = np.maximum(ink * np.sign(np.sum(ink ** 3)), 0)            # dark on light, or light on dark
     if ink.max() < 32:
         raise UserError(f"{file} is blank: its greys range from {grey.min():.0f} to {grey.max():.0f}")

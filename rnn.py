@@ -65,7 +65,7 @@ class Cell(Layer):
     `only_sum`), and returns the part of the gradient that reaches the previous h other than through U."""
     params = {"W_ih": "weight_ih_l0", "W_hh": "weight_hh_l0",           # (GH, D), (GH, H)
               "b_ih": "bias_ih_l0", "b_hh": "bias_hh_l0"}               # (GH, 1), (GH, 1)
-    states, keep = 1, []                                # arrays in the state; gates that keep it when open
+    states = 1                                          # arrays in the state
     only_sum = True                                     # a step uses only the sum A + U, so dU is dA
 
     def __init__(self, D, H, rng):
@@ -122,7 +122,7 @@ class RNN(Cell):
 
 class LSTM(Cell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates (Gers et al. 2000)."""
-    G, states, keep = 4, 2, [1]
+    G, states = 4, 2
 
     def step(self, t, A, U):
         A += U                                          # A becomes the gates, in place
@@ -145,7 +145,7 @@ class LSTM(Cell):
 
 class GRU(Cell):
     """Gated recurrent unit (Cho et al. 2014), the reset gate applied after the product, as in PyTorch."""
-    G, only_sum, keep = 3, False, [1]
+    G, only_sum = 3, False
 
     def step(self, t, A, U):
         (r, z, n), self.kept[t] = A, U[2]               # A becomes the gates, in place
@@ -403,10 +403,7 @@ OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 def build(cell, task, args):
     """The net for the task, with the same initial weights at every call."""
     rng = np.random.default_rng(args.seed)
-    net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
-    if isinstance(task, Adding):                        # all about memory: open f or z (Gers et al. 2000)
-        net.cell.b_ih.reshape(net.cell.G, -1)[net.cell.keep] = 1
-    return net
+    return Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
 
 def evaluate(net, loss, task):
     """The mean loss over the held-out part."""
