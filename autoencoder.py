@@ -37,9 +37,9 @@ from datasets import UserError, finite, minibatches, one_vector, predict, watch
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
 
 class Layer:
-    """forward(X) saves what backward needs. backward(dZ) takes ∂L/∂Z of the output Z, fills the array `dW` of
-    each parameter `W` in `params`, and returns ∂L/∂X of the input X. Results have the dtype of X, W and b:
-    float32 for training; float64 for gradient checks, if W and b are float64 when the net is built."""
+    """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
+    each parameter `W` in `params`, and returns the gradient of its input. All have the dtype of W and b: for
+    a gradient check make these float64 (and b not 0, the kink of a ReLU), then make a net of the layers."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -98,7 +98,8 @@ def unroll(X, kernel, s, p):
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
     columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # what column j of a kernel sees
     lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
-    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)     # a view: no copy
+    views = sliding_window_view(lines, kH * C * kW, axis=0)         # so many from each on: no copies
+    return views[::s * C * kW].swapaxes(1, 2)           # from each s-th y on
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
@@ -114,9 +115,11 @@ def kernel_gradient(windows, dZ, dW):
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
-    """The way back from Z to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w], at its place."""
+    """The way back from Z to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w], at its place.
+    (Conv2d goes back from ∂L/∂Z to ∂L/∂X this way.)"""
     (K, C, kH, kW), (K, OH, OW, N), (height, width) = W.shape, Z.shape, size
-    parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
+    parts = W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)       # Σₖ W[k,c,i,j] Z[k,h,w]
+    parts = parts.reshape(kH, kW, C, OH, OW, N)
     X = np.zeros((C, height + 2 * p, width + 2 * p, N), Z.dtype)
     for i, j in np.ndindex(kH, kW):
         X[:, i:i + s * OH:s, j:j + s * OW:s] += parts[i, j]
@@ -125,8 +128,8 @@ def spread(Z, W, s, p, size):
 class Conv2d(Layer):
     """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), padded by
     p zeros: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW); b is (K, 1).
-    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p, and each
-    Σ runs over all indices that are not on the left."""
+    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p. Each Σ
+    runs over all indices that are not on the left; (49) and (50) also over n, which is left out."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -191,7 +194,7 @@ class Unflatten(Flatten):
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
     layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
-    (A deep copy, or another net of these layers, breaks them. To copy a net, fill the theta of a new one.)"""
+    (A deep copy, or another net of these layers, breaks this. To copy a net, fill the theta of a new one.)"""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -253,18 +256,18 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step(share) updates theta, in place, from its gradient g and two memories: m of past g, s of past g².
+    """step(share) updates theta in place from its gradient g and two memories: m of past g, s of past g².
     η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # views
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # keeps m, s above 1e-38: smaller floats are slow
+                g += 1e-18                              # if g stays 0: m, s below 1e-38 are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
@@ -450,9 +453,9 @@ def map_gradient(P, Y, exaggeration=1):
         W = 1 / (1 + distances(Y[i], Y[j]))
         W[:, :rows] = np.triu(W[:, :rows], 1)           # each pair once
         Z += 2 * W.sum()
-        for sums, M in (pull, P[i, j] * W), (push, W * W):
-            sums[i] += M @ Y1[j]                        # Σⱼ mᵢⱼ yⱼ, and beside it Σⱼ mᵢⱼ,  m = p w or w²
-            sums[j] += M.T @ Y1[i]
+        for sums, A in (pull, P[i, j] * W), (push, W * W):
+            sums[i] += A @ Y1[j]                        # Σⱼ aᵢⱼ yⱼ, and beside it Σⱼ aᵢⱼ,  a = p w or w²
+            sums[j] += A.T @ Y1[i]
     F = exaggeration * pull - push / Z
     return 4 * (F[:, 2:] * Y - F[:, :2])                # (112)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
 
@@ -462,14 +465,14 @@ def tsne(X, perplexity=30, iterations=1000):
     P, n, (mean, V) = affinities(X, perplexity).astype(np.float32), len(X), pca(X, 2)
     Y = (X - mean) @ V.T
     Y = (Y * (1e-4 / (Y[:, 0].std() + 1e-30))).astype(np.float32)
-    lr, early = max(n / 48, min(n / 4, 50)), iterations // 4
+    lr, early = max(n / (4 * 12), min(n / 4, 50)), iterations // 4
     for step in datasets.progress(range(iterations), "t-SNE"):
         if step in (0, early):                          # start afresh
             m, gains = np.zeros_like(Y), np.ones_like(Y)
         exaggeration, mu = (12, 0.5) if step < early else (1, 0.8)
         dY = map_gradient(P, Y, exaggeration)
         gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
-        m = mu * m + gains * dY                         # (113)  m ← μ m + g · ∂L/∂Y
+        m = mu * m + gains * dY                         # (113)  m ← μ m + γ · ∂L/∂Y
         Y -= lr * m                                     # (114)  Y ← Y − η m
         Y -= Y.mean(axis=0)                             # leaves L as it is; numbers near 0 are rounded least
     return Y, divergence(P, Y)

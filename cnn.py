@@ -42,9 +42,9 @@ def places(side, kernel, stride, padding=0):
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 class Layer:
-    """forward(X) saves what backward needs. backward(dZ) takes ∂L/∂Z of the output Z, fills the array `dW` of
-    each parameter `W` in `params`, and returns ∂L/∂X of the input X. Results have the dtype of X, W and b:
-    float32 for training; float64 for gradient checks, if W and b are float64 when the net is built."""
+    """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
+    each parameter `W` in `params`, and returns the gradient of its input. All have the dtype of W and b: for
+    a gradient check make these float64 (and b not 0, the kink of a ReLU), then make a net of the layers."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -57,7 +57,8 @@ def unroll(X, kernel, s, p):
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
     columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # what column j of a kernel sees
     lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
-    return sliding_window_view(lines, kH * C * kW, axis=0)[::s * C * kW].swapaxes(1, 2)     # a view: no copy
+    views = sliding_window_view(lines, kH * C * kW, axis=0)         # so many from each on: no copies
+    return views[::s * C * kW].swapaxes(1, 2)           # from each s-th y on
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
@@ -73,9 +74,11 @@ def kernel_gradient(windows, dZ, dW):
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
-    """The way back from Z to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w], at its place."""
+    """The way back from Z to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w], at its place.
+    (Conv2d goes back from ∂L/∂Z to ∂L/∂X this way.)"""
     (K, C, kH, kW), (K, OH, OW, N), (height, width) = W.shape, Z.shape, size
-    parts = (W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)).reshape(kH, kW, C, OH, OW, N)
+    parts = W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)       # Σₖ W[k,c,i,j] Z[k,h,w]
+    parts = parts.reshape(kH, kW, C, OH, OW, N)
     X = np.zeros((C, height + 2 * p, width + 2 * p, N), Z.dtype)
     for i, j in np.ndindex(kH, kW):
         X[:, i:i + s * OH:s, j:j + s * OW:s] += parts[i, j]
@@ -84,8 +87,8 @@ def spread(Z, W, s, p, size):
 class Conv2d(Layer):
     """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), padded by
     p zeros: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW); b is (K, 1).
-    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p, and each
-    Σ runs over all indices that are not on the left."""
+    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p. Each Σ
+    runs over all indices that are not on the left; (49) and (50) also over n, which is left out."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -182,7 +185,7 @@ class ReLU(Layer):
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
     layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
-    (A deep copy, or another net of these layers, breaks them. To copy a net, fill the theta of a new one.)"""
+    (A deep copy, or another net of these layers, breaks this. To copy a net, fill the theta of a new one.)"""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -216,18 +219,18 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step(share) updates theta, in place, from its gradient g and two memories: m of past g, s of past g².
+    """step(share) updates theta in place from its gradient g and two memories: m of past g, s of past g².
     η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # views
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # keeps m, s above 1e-38: smaller floats are slow
+                g += 1e-18                              # if g stays 0: m, s below 1e-38 are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
@@ -267,7 +270,7 @@ def build(data, args, rng):
         layers += [Conv2d(C, K, args.kernel_size, rng), MaxPool2d(2), ReLU()]
         C = K
     layers += [Flatten()]
-    D = len(Sequential(*layers).forward(blank))         # a blank picture tells how many numbers are left
+    D = len(reduce(lambda X, layer: layer.forward(X), layers, blank))       # how many numbers are left
     for width in args.hidden:
         layers += [Linear(D, width, rng, "he"), ReLU()]
         D = width
@@ -307,7 +310,7 @@ def plot(net, data, history, path, show):
     pictures, y, P = data.X_test[:, 0], data.y_test, datasets.probabilities(net, data.X_test)
     order = P[y, np.arange(len(y))].argsort()
     right = order[P.argmax(axis=0)[order] == y[order]]  # hardest first
-    example = right[len(right) // 40] if len(right) else order[-1]
+    example = right[len(right) // 100] if len(right) else order[-1]
     X, maps = batch_last(data.X_test[[example]]), []
     for layer in net.layers:
         X = layer.forward(X)
@@ -370,15 +373,15 @@ def prepare(file, H, W, turned=False, longest=20):
 
 def classify(net, files, pictures, classes, path, show):
     """Print the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
-    P, columns, best = datasets.probabilities(net, pictures[:, None]), min(len(files), 6), "{} ({:.1f} %)"
-    rows = math.ceil(len(files) / columns)
-    fig, ax = datasets.figure(np.arange(rows * columns).reshape(rows, -1).tolist(), 2.2 * columns, 3.2 * rows)
+    P, columns = datasets.probabilities(net, pictures[:, None]), min(len(files), 6)
+    layout = np.arange(math.ceil(len(files) / columns) * columns).reshape(-1, columns)
+    fig, ax = datasets.figure(layout.tolist(), 2.2 * columns, 3.2 * len(layout))
     for panel in ax.values():
         panel.axis("off")
     for panel, file, picture, p in zip(ax.values(), files, pictures, P.T):
-        top = [(classes[k], 100 * p[k]) for k in p.argsort()[:-4:-1]]
-        print(f"{file}: {', '.join(best.format(name, share) for name, share in top)}")
-        lines = [best.format(datasets.caption(name), share) for name, share in top]
+        best = [(classes[k], f"({100 * p[k]:.1f} %)") for k in p.argsort()[:-4:-1]]
+        print(f"{file}: {', '.join(f'{name} {share}' for name, share in best)}")
+        lines = [f"{datasets.caption(name)} {share}" for name, share in best]
         title = "\n".join([datasets.caption(Path(file).name, 20), *lines])
         datasets.plot_sheet(panel, picture[None], 1, title)
     datasets.finish(fig, path, show)

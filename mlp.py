@@ -31,9 +31,9 @@ from datasets import SCORES, UserError, batch_last, finite, in_words, minibatche
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
 
 class Layer:
-    """forward(X) saves what backward needs. backward(dZ) takes ∂L/∂Z of the output Z, fills the array `dW` of
-    each parameter `W` in `params`, and returns ∂L/∂X of the input X. Results have the dtype of X, W and b:
-    float32 for training; float64 for gradient checks, if W and b are float64 when the net is built."""
+    """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
+    each parameter `W` in `params`, and returns the gradient of its input. All have the dtype of W and b: for
+    a gradient check make these float64 (and b not 0, the kink of a ReLU), then make a net of the layers."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -116,7 +116,7 @@ class Dropout(Layer):
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
     layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
-    (A deep copy, or another net of these layers, breaks them. To copy a net, fill the theta of a new one.)"""
+    (A deep copy, or another net of these layers, breaks this. To copy a net, fill the theta of a new one.)"""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -173,18 +173,18 @@ class CrossEntropyLoss:
 # --- Optimizers -----------------------------------------------------------------------------------------
 
 class Optimizer:
-    """step(share) updates theta, in place, from its gradient g and two memories: m of past g, s of past g².
+    """step(share) updates theta in place from its gradient g and two memories: m of past g, s of past g².
     η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # views
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # keeps m, s above 1e-38: smaller floats are slow
+                g += 1e-18                              # if g stays 0: m, s below 1e-38 are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
@@ -299,7 +299,7 @@ def plot(net, data, history, thetas, part, path, show):
         if history:                                     # hides the initial noise where digits have no ink
             W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"
         title += ": blue excites, red inhibits"
-        units = np.linalg.norm(W, axis=1).argsort()[:-50:-1]    # those with the largest weights
+        units = np.linalg.norm(W, axis=1).argsort()[:-50:-1]    # the 49 largest
         datasets.plot_sheet(ax["W"], W[units].reshape(size), title=title, signed=True)
         datasets.plot_mistakes(ax["M"], X.reshape(size), y, P, data.classes)
     datasets.finish(fig, path, show)

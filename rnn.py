@@ -35,12 +35,12 @@ import datasets
 from datasets import UserError, finite, one_vector, progress, watch
 
 
-# --- Cells: a sequence is (T, D, N), N examples of T steps; a state is (H, N); dV means ∂L/∂V -----------
+# --- Cells: a sequence is (T, D, N), N examples of T steps; h and c are (H, N); dV means ∂L/∂V ----------
 
 class Layer:
-    """forward(X) saves what backward needs. backward(dZ) takes ∂L/∂Z of the output Z, fills the array `dW` of
-    each parameter `W` in `params`, and returns ∂L/∂X of the input X. Results have the dtype of X, W and b:
-    float32 for training; float64 for gradient checks, if W and b are float64 when the net is built."""
+    """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
+    each parameter `W` in `params`, and returns the gradient of its input. All have the dtype of W and b: for
+    a gradient check make these float64 (and b not 0, the kink of a ReLU), then make a net of the layers."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -61,8 +61,9 @@ class Cell(Layer):
     arrays (H, N), or 0; it returns h at all steps (T, H, N) and the final state. backward(dH) takes ∂L/∂h at
     all steps from above, adds in place what comes back from later steps, and returns ∂L/∂X and ∂L/∂state.
     Each kind of cell has G gates and two methods. `step` computes h from A and U (G, H, N); it may overwrite
-    A with the gates, and keep more in `kept`. `step_back` takes these and ∂L/∂h, fills dA (and dU, unless
-    `only_sum`), and returns the part of the gradient that reaches the previous h other than through U."""
+    A with the gates, and keep one more array in kept[t]. `step_back` takes the gates and ∂L/∂h, fills dA (and
+    dU, unless `only_sum`), and returns what reaches the previous h other than through U. A cell with two
+    states finds cₜ₋₁ in C[t], writes cₜ into C[t + 1], and takes dc back from ∂L/∂cₜ to ∂L/∂cₜ₋₁."""
     params = {"W_ih": "weight_ih_l0", "W_hh": "weight_hh_l0",           # (GH, D), (GH, H)
               "b_ih": "bias_ih_l0", "b_hh": "bias_hh_l0"}               # (GH, 1), (GH, 1)
     states = 1                                          # arrays in the state
@@ -83,10 +84,10 @@ class Cell(Layer):
         self.gates = A.reshape(T, self.G, self.size, N)
         history = np.empty((self.states, T + 1, self.size, N), A.dtype)
         history[:, 0] = state
-        self.H, self.C = history[0], history[-1]        # H[t] is hₜ₋₁, H[t + 1] is hₜ; C: the LSTM's c
+        self.H, self.C = history[0], history[-1]        # H[t] is hₜ₋₁, H[t + 1] is hₜ; in the LSTM, C is c
         self.kept = np.empty_like(self.H[1:])
         for t in range(T):
-            U = self.W_hh @ self.H[t] + b_hh            # (59)  aₜ = Aₜ + Uₜ,  Uₜ = W_hh hₜ₋₁ + b_hh
+            U = self.W_hh @ self.H[t] + b_hh            # (59)  Uₜ = W_hh hₜ₋₁ + b_hh           (GH, N)
             self.H[t + 1] = self.step(t, self.gates[t], U.reshape(self.G, self.size, N))
         return self.H[1:], tuple(history[:, -1])
 
@@ -233,18 +234,18 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step(share) updates theta, in place, from its gradient g and two memories: m of past g, s of past g².
+    """step(share) updates theta in place from its gradient g and two memories: m of past g, s of past g².
     η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # views
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # keeps m, s above 1e-38: smaller floats are slow
+                g += 1e-18                              # if g stays 0: m, s below 1e-38 are slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
@@ -471,16 +472,16 @@ def telling(net, task):
 def plot(runs, run, task, args):
     """The loss curves of all runs; how far back the gradient reaches; and, for one of them, what some units
     follow, or the forecasts."""
-    net, wide = run["net"], isinstance(task, (Text, Series))
+    net, name, wide = run["net"], run["cell"].upper(), isinstance(task, (Text, Series))
     fig, ax = datasets.figure("CG;BB" if wide else "CG", 13, 8 if wide else 4.5)
     for k, cell in enumerate(CELLS):
-        name, fresh = cell.upper(), build(cell, task, args)
-        ax["G"].semilogy(reach(fresh, task)[:101], f"C{k}:", label=f"{name}, before training")
+        label, fresh = cell.upper(), build(cell, task, args)
+        ax["G"].semilogy(reach(fresh, task)[:101], f"C{k}:", label=f"{label}, before training")
         if cell in runs:
-            ax["G"].semilogy(reach(runs[cell]["net"], task)[:101], f"C{k}-", label=f"{name}, trained")
+            ax["G"].semilogy(reach(runs[cell]["net"], task)[:101], f"C{k}-", label=f"{label}, trained")
             for column, line, part in (0, "--", "train"), (1, "-", "test"):
                 L = [row[column] for row in runs[cell]["history"]]
-                ax["C"].plot(range(1, len(L) + 1), L, f"C{k}{line}", label=f"{name}, {part}",
+                ax["C"].plot(range(1, len(L) + 1), L, f"C{k}{line}", label=f"{label}, {part}",
                              marker="." if len(L) < 30 else "")
     ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
     if isinstance(task, Adding):
@@ -491,25 +492,25 @@ def plot(runs, run, task, args):
     ax["C"].legend(fontsize=8)
     ax["G"].legend(fontsize=8)
     if isinstance(task, Text):
-        name = type(net.cell).__name__
-        (before, _), (found, passage) = telling(build(name.lower(), task, args), task), telling(net, task)
-        image = ax["B"].imshow([h for _, h in found.values()], cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+        (before, _), (found, passage) = telling(build(run["cell"], task, args), task), telling(net, task)
+        states = np.reshape([h for _, h in found.values()], (len(found), len(passage)))
+        image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
         ax["B"].set_yticks(range(len(found)), [f"{what}: {before[what][0]:.2f} → {r:.2f}"
                                                for what, (r, _) in found.items()])
         ax["B"].set_xticks(range(len(passage)), list(passage.replace("\n", "¶")), family="monospace")
-        ax["B"].set_title(f"the {name} unit that follows each best, over a held-out passage; its correlation "
-                          "before training → now")
+        ax["B"].set_title(f"the {name} unit that follows each best, over a held-out passage (the best unit's "
+                          "correlation before training → now)")
         fig.colorbar(image, ax=ax["B"], label="h, blue for yes", pad=0.01)
     elif isinstance(task, Series):
         shown = np.arange(task.cut - task.season, min(len(task.values), task.cut + 10 * task.season))
         truth = task.values[shown]
         ax["B"].plot(shown, truth, "k-", linewidth=2, label="truth")
         lines, forecasts = ("k:", "C3-.", "C2--", "C2:", "C1-", "C0-"), task.forecasts(net)
-        for line, (name, error) in zip(lines, run["rmse"].items()):
-            ax["B"].plot(shown[task.season:], forecasts[name][:len(shown) - task.season], line,
-                         label=f"{name}: RMSE {error:.4g}")
+        for line, (rule, error) in zip(lines, run["rmse"].items()):
+            ax["B"].plot(shown[task.season:], forecasts[rule][:len(shown) - task.season], line,
+                         label=f"{rule}: RMSE {error:.4g}")
         margin = np.ptp(truth) / 2                      # not more for a free run that goes astray
-        ax["B"].set(title=f"{task.name}: the held-out third, and the {type(net.cell).__name__}",
+        ax["B"].set(title=f"{task.name}: the held-out third, and the {name}",
                     xlabel="step", ylabel="value", ylim=(truth.min() - margin, truth.max() + margin))
         ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     datasets.finish(fig, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
@@ -591,7 +592,7 @@ def main(argv=None):
         training = train(net, loss, optimizer, task, args.epochs, args.clip)
         history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test loss {:.4f}", say)
         L = evaluate(net, loss, task)
-        runs[cell] = dict(net=net, task=task, history=history, loss=L, seconds=seconds)
+        runs[cell] = dict(cell=cell, net=net, task=task, history=history, loss=L, seconds=seconds)
         if isinstance(task, Series):
             rmse = runs[cell]["rmse"] = report(task.forecasts(net))
             print(f"test RMSE {rmse['net, one step']:.4g} after {seconds:.0f} s")
