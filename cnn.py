@@ -354,8 +354,7 @@ def prepare(file, H, W, turned=False, longest=20):
     grey = np.asarray(paper, np.float64)
     terms = np.stack([np.ones(grey.size), *np.indices(grey.shape).reshape(2, -1)], axis=1)
     light = terms @ np.linalg.lstsq(terms, grey.ravel(), rcond=None)[0]         # may be uneven: a plane
-    ink = grey - light.reshape(grey.shape)
-    ink -= np.median(ink)                               # ink is rare but far from 0: its sign wins in Σ ink³
+    ink = grey - light.reshape(grey.shape)              # ink is rare but far from 0: its sign wins in Σ ink³
     ink = np.maximum(ink * np.sign(np.sum(ink ** 3)), 0)            # dark on light, or light on dark
     if ink.max() < 32:
         raise UserError(f"{file} is blank: its greys range from {grey.min():.0f} to {grey.max():.0f}")

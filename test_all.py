@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import unittest
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module, util
@@ -977,6 +977,13 @@ class Test_datasets(Test):
         boxes = [max(np.ptp(axis) + 1 for axis in np.nonzero(image > 40)) for image in data.X_train[:500]]
         self.assertTrue(18 <= np.median(boxes) <= 22)
 
+    def test_figures_and_files_that_cannot_be_written(self):
+        self.fails("cannot write choose --figure", datasets.finish, plt.figure(),
+                   str(self.folder / "book.txt" / "a.png"), False)
+        denied = mock.patch("builtins.open", side_effect=PermissionError(13, "denied"))
+        with denied, self.assertRaisesRegex(ArgumentTypeError, "cannot be written: denied"):
+            datasets._written(".txt")(str(self.folder / "book.txt"))
+
     def test_a_screen_without_windows(self):
         with mock.patch("matplotlib.pyplot.figure", side_effect=[RuntimeError("broken Tk"), plt.figure()]):
             self.assertEqual(list(datasets.figure("AB", 4, 2)[1]), ["A", "B"])
@@ -1001,6 +1008,7 @@ class Test_datasets(Test):
     def test_downloads_once_and_whole(self):
         _, _, _, [address] = datasets._FILES["mnist"]
         self.mirrors("http://127.0.0.1:1/", address)                             # the second one works
+        self.enter(mock.patch.object(Server, "size", -5))                        # in spite of what it says
         for _ in range(2):
             data = datasets.load("mnist")
             self.assertTrue(all(np.array_equal(a, b) for a, b in zip(data[1:5], self.arrays)))
@@ -1105,6 +1113,11 @@ class Test_datasets(Test):
         datasets.plot_confusion(panels[2], np.array([0, 0, 1]), np.array([1, 1, 1]), "AB")
         texts = [call.args for call in panels[2].text.call_args_list if call.args[2]]
         self.assertEqual(texts, [(1, 0, 2), (1, 1, 1)])                         # the column: what was said
+        P = np.array([[0.9, 0.2], [0.1, 0.8]])
+        for y, captions in ([0, 1], []), ([0, 0], ["A:\nsaid B\n80.0 %"]):
+            panels[0].reset_mock()
+            datasets.plot_mistakes(panels[0], np.zeros((2, 3, 3), np.uint8), np.array(y), P, "AB")
+            self.assertEqual([call.args[2] for call in panels[0].text.call_args_list], captions)
 
     def test_few_examples_get_more_epochs(self):
         for given, examples, epochs in (None, 100, 60), (None, 10_000, 2), (None, 0, 2), (3, 100, 3):
@@ -1142,7 +1155,7 @@ class Test_datasets(Test):
             self.assertEqual(datasets.load_text(str(book)), ("book", "\u03b1\n"))
         for mark in ";\t":                              # decimal commas, blanks, empty columns and lines
             shop.write_text(f"day{mark} sales {mark}\n1{mark} 2,5{mark}\n2{mark} 3{mark}\n{mark}\n\n")
-            self.assertEqual(datasets.load_series(str(shop), "sales")[1].tolist(), [2.5, 3])
+            self.assertEqual(datasets.load_series(str(shop))[1].tolist(), [2.5, 3])
         shop.write_text('day, sales\n1, "2"\n2, "3"\n')
         self.assertEqual(datasets.load_series(str(shop))[1].tolist(), [2, 3])
         for first in "1,2.5", "1;2,5", "+1", "1e3":
@@ -1157,7 +1170,8 @@ class Test_datasets(Test):
 
 MISTAKES = {    # words of the error message: command lines that cause it; @ is the test's folder
     "not in the range": "perceptron --lr -1, mlp --lr nan, mlp --epochs -3, cnn --batch-size 0, "
-                        "mlp --hidden 0, mlp --dropout 1, rnn --temperature 0, rnn --clip 0, "
+                        "mlp --hidden 0, mlp --hidden 9999999999999999999, mlp --dropout 1, rnn --clip 0, "
+                        "rnn --temperature 0, "
                         "autoencoder --noise -1, autoencoder --mask 1, autoencoder --latent 1",
     "--epochs invalid int ten": "mlp --epochs ten",
     "invalid choice": "mlp --optimizer newton, rnn --cell elman",
@@ -1279,6 +1293,22 @@ class TestCommandLine(Test):
                     self.learn(f"{line} --epochs 2")
                 shares = [call.args[0] for call in step.call_args_list]
                 self.close(shares, 1 - np.arange(len(shares)) / len(shares))
+
+    def test_figures_show_what_they_say(self):
+        self.few_digits(300, 60)
+        with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheet:
+            result, _ = self.learn("cnn --dataset digits --channels 2 --hidden --epochs 2", "figure")
+        picture, title = next(call.args[1::2] for call in sheet.call_args_list if "one picture" in str(call))
+        said = datasets.probabilities(result["net"], picture[:, None]).argmax()
+        self.assertIn(f"({said})", title)                                       # one that is read correctly
+        with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane:
+            self.learn("mlp --dataset moons --epochs 40", "figure")
+        titles = [call.args[-1] for call in plane.call_args_list]
+        self.assertEqual(titles, ["after epoch 0", "after epoch 2", "after epoch 40"])
+        with mock.patch.object(rnn, "telling", wraps=rnn.telling) as telling:
+            result, _ = self.learn(f"{BOOK} --hidden 8 --epochs 1", "figure")
+        before, now = (call.args[0] for call in telling.call_args_list)
+        self.assertTrue(now is result["net"] is not before)
 
     def test_exit_codes(self):
         with mock.patch.object(datasets, "find_spec", return_value=None):

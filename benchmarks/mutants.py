@@ -61,8 +61,8 @@ EQUIVALENT = {
     "a factor common to all w cancels": [("W = 1 / (1 + distances(Y, Y))", "1", "(2)")],
     "a guard against a division by zero, or a range wide enough": [
         ("d /= d.mean", "d.mean", "(d.mean(axis=1, keepdims=True) - 1e-300"),
-        ("d /= d.mean", "1e-300", "(1.1"),
-        ("low, high = 1e-12, 1e12", "1e", "(1"), ("for _ in range(45):", "45", "(46)"),
+        ("d /= d.mean", "1e-300", "(1.1"), ("d /= d.mean", "d.mean", "(d.sum"),
+        ("low, high = 1e-12, 1e24", "1e", "(1"), ("for _ in range(45):", "45", "(46)"),
         ("np.maximum(", "1e-30", "(1.1"), ("1e-4 / (Y[:, 0].std()", "1e-30", "(1.1"),
         ("1e-4 / (Y[:, 0].std()", "Y[:, 0].std() +", "(Y[:, 0].std()")],
     "only the sign counts": [("gains = np.where(m * dY > 0", "m * dY", "(m / dY)")],
