@@ -38,8 +38,8 @@ from datasets import UserError, finite, minibatches, one_vector, predict, watch
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. All have the dtype of W and b: for
-    a gradient check make these float64 (and b not 0, the kink of a ReLU), then make a net of the layers."""
+    each parameter `W` in `params`, and returns the gradient of its input. Results have the dtype of X, W, b:
+    for a gradient check make all float64 (and b not 0: at 0 a ReLU has a kink), then a net of the layers."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -98,8 +98,8 @@ def unroll(X, kernel, s, p):
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
     columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # what column j of a kernel sees
     lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
-    views = sliding_window_view(lines, kH * C * kW, axis=0)         # so many from each on: no copies
-    return views[::s * C * kW].swapaxes(1, 2)           # from each s-th y on
+    views = sliding_window_view(lines, kH * C * kW, axis=0)         # those from each line on: a view
+    return views[::s * C * kW].swapaxes(1, 2)           # for each output row
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
@@ -261,13 +261,13 @@ class Optimizer:
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # views
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # if g stays 0: m, s below 1e-38 are slow
+                g += 1e-18                              # or m, s sink below 1e-38, if g stays 0: slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
@@ -506,17 +506,18 @@ def plot(runs, data, args):
     ax["R"].set_yticks((np.arange(len(rows)) + 0.5) * (H + 1), list(rows))
 
     if len(runs) > 1:
-        x, xlabel = list(map(str, runs)), "codes"
+        x = list(map(str, runs))
+        ax["e"].set_xlabel("codes")
         curves = {name: [run[name] for run in runs.values()] for name in ("test", "PCA")}
     else:
-        x, xlabel = range(1, len(history) + 1), "epoch"
+        x = range(1, len(history) + 1)
         curves = dict(zip(("train", "test"), zip(*history)), PCA=[run["PCA"]] * len(history))
-        ax["e"].locator_params(axis="x", integer=True, min_n_ticks=1)
+        datasets.epochs_axis(ax["e"], len(history))
     dot = "." if len(x) < 30 else ""
     for name, line in ("train", "C0-"), ("test", "C1-"), ("PCA", "C2--"):
         if name in curves and (name != "train" or args.loss == "mse"):      # bce is no squared error
             ax["e"].plot(x, curves[name], dot + line, label=name)
-    ax["e"].set(title="error per pixel", xlabel=xlabel, ylim=0)
+    ax["e"].set(title="error per pixel", ylim=0)
     ax["e"].legend()
 
     def decoded(codes):

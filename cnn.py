@@ -43,8 +43,8 @@ def places(side, kernel, stride, padding=0):
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. All have the dtype of W and b: for
-    a gradient check make these float64 (and b not 0, the kink of a ReLU), then make a net of the layers."""
+    each parameter `W` in `params`, and returns the gradient of its input. Results have the dtype of X, W, b:
+    for a gradient check make all float64 (and b not 0: at 0 a ReLU has a kink), then a net of the layers."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -57,8 +57,8 @@ def unroll(X, kernel, s, p):
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
     columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # what column j of a kernel sees
     lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
-    views = sliding_window_view(lines, kH * C * kW, axis=0)         # so many from each on: no copies
-    return views[::s * C * kW].swapaxes(1, 2)           # from each s-th y on
+    views = sliding_window_view(lines, kH * C * kW, axis=0)         # those from each line on: a view
+    return views[::s * C * kW].swapaxes(1, 2)           # for each output row
 
 def correlate(windows, W, N):
     """How well each kernel of W (K, C, kH, kW) fits each place of N unrolled images: Z (K, H', W', N)."""
@@ -224,13 +224,13 @@ class Optimizer:
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # views
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # if g stays 0: m, s below 1e-38 are slow
+                g += 1e-18                              # or m, s sink below 1e-38, if g stays 0: slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
@@ -372,7 +372,8 @@ def prepare(file, H, W, turned=False, longest=20):
 
 def classify(net, files, pictures, classes, path, show):
     """Print the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
-    P, columns = datasets.probabilities(net, pictures[:, None]), min(len(files), 6)
+    P = datasets.probabilities(net, pictures[:, None])
+    columns = min(len(files), 6)
     layout = np.arange(math.ceil(len(files) / columns) * columns).reshape(-1, columns)
     fig, ax = datasets.figure(layout.tolist(), 2.2 * columns, 3.2 * len(layout))
     for panel in ax.values():
@@ -382,7 +383,7 @@ def classify(net, files, pictures, classes, path, show):
         print(f"{file}: {', '.join(f'{name} {share}' for name, share in best)}")
         lines = [f"{datasets.caption(name)} {share}" for name, share in best]
         title = "\n".join([datasets.caption(Path(file).name, 20), *lines])
-        datasets.plot_sheet(panel, picture[None], 1, title)
+        datasets.plot_sheet(panel, picture[None], title=title)
     datasets.finish(fig, path, show)
     return P
 

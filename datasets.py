@@ -241,10 +241,10 @@ def find(name, file, md5, mirrors):
             _download(mirror + file, path, md5)
             return path
         except (OSError, ValueError, http.client.HTTPException) as error:
+            bar()
             if path.exists():                           # another process was faster
                 return path
             failures.append(f"{mirror.split('/')[2]}: {' '.join(str(error).split()).strip('<>')}")
-    bar()
     raise Unavailable(f"{path} does not exist and cannot be downloaded ({'; '.join(failures)}); "
                       f"put the file there yourself, or choose another --dataset")
 
@@ -667,17 +667,22 @@ def plot_sheet(ax, images, columns=0, title="", signed=False):
     ax.set(title=title, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
+def epochs_axis(ax, epochs):
+    """Label the x-axis of curves over so many epochs."""
+    ax.set_xlabel("epoch")
+    if epochs < 30:
+        ax.locator_params(axis="x", integer=True, min_n_ticks=min(2, epochs or 1))
+    else:                                               # most happens early
+        ax.set_xscale("log")
+
 def plot_curves(loss, score, history, name, part="test"):
     """Training and test curves in two panels, from rows (train loss, train score, test loss, test score)."""
     for ax, column, title in (loss, 0, "loss"), (score, 1, name):
         for offset, label in (0, "train"), (2, part):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
                     marker="." if len(history) < 30 else "")        # else a single epoch is invisible
-        ax.set(title=title, xlabel="epoch")
-        if len(history) < 30:
-            ax.locator_params(axis="x", integer=True, min_n_ticks=min(2, len(history) or 1))
-        else:                                           # most happens early
-            ax.set_xscale("log")
+        ax.set_title(title)
+        epochs_axis(ax, len(history))
         ax.legend()
 
 def plot_plane(ax, answer, X, y, title):

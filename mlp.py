@@ -32,8 +32,8 @@ from datasets import SCORES, UserError, batch_last, finite, in_words, minibatche
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. All have the dtype of W and b: for
-    a gradient check make these float64 (and b not 0, the kink of a ReLU), then make a net of the layers."""
+    each parameter `W` in `params`, and returns the gradient of its input. Results have the dtype of X, W, b:
+    for a gradient check make all float64 (and b not 0: at 0 a ReLU has a kink), then a net of the layers."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -178,13 +178,13 @@ class Optimizer:
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # views
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # if g stays 0: m, s below 1e-38 are slow
+                g += 1e-18                              # or m, s sink below 1e-38, if g stays 0: slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)

@@ -39,8 +39,8 @@ from datasets import UserError, finite, one_vector, progress, watch
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. All have the dtype of W and b: for
-    a gradient check make these float64 (and b not 0, the kink of a ReLU), then make a net of the layers."""
+    each parameter `W` in `params`, and returns the gradient of its input. Results have the dtype of X, W, b:
+    for a gradient check make all float64 (and b not 0: at 0 a ReLU has a kink), then a net of the layers."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -239,13 +239,13 @@ class Optimizer:
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
-        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # views
+        self.pieces = list(zip(*(np.array_split(a, 1 + a.size // 50_000) for a in arrays)))     # cache-sized
 
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
             if self.t % 50 == 0:
-                g += 1e-18                              # if g stays 0: m, s below 1e-38 are slow
+                g += 1e-18                              # or m, s sink below 1e-38, if g stays 0: slow
             if self.weight_decay:
                 g += self.weight_decay * theta          # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
@@ -454,8 +454,8 @@ def reach(net, task):
 
 def telling(net, task):
     """For six things that a reader knows, find the unit that correlates best with each over held-out text.
-    Return by name how well it does, and its state over the last T characters (T,), high meaning yes; and
-    these characters."""
+    Return {name: (the size of this correlation, the unit's state over the last T characters (T,), turned so
+    that high means yes)}, and these characters."""
     text, column, letter, known = task.text[1][:5000], 0, 0, []
     net.forward(task.one_hot(task.encode(text)[:, None]))
     h = net.H[:, :, 0]
@@ -466,8 +466,9 @@ def telling(net, task):
     r = x.T @ y / len(text)
     names = "capital", "place in line", "place in word", "vowel", "space", "punctuation"
     rows = zip(names, r, np.abs(r).argmax(axis=1))
+    # Not what never occurs in the text:
     found = {name: (abs(row[k]), np.sign(row[k]) * h[-90:, k]) for name, row, k in rows if row[k]}
-    return found, text[-90:]                            # without what does not occur in the text
+    return found, text[-90:]
 
 def plot(runs, run, task, args):
     """The loss curves of all runs; how far back the gradient reaches; and, for one of them, what some units
@@ -483,17 +484,17 @@ def plot(runs, run, task, args):
                 L = [row[column] for row in runs[cell]["history"]]
                 ax["C"].plot(range(1, len(L) + 1), L, f"C{k}{line}", label=f"{label}, {part}",
                              marker="." if len(L) < 30 else "")
-    ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""), xlabel="epoch")
+    ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""))
+    datasets.epochs_axis(ax["C"], len(run["history"]))
     if isinstance(task, Adding):
         ax["C"].axhline(1 / 6, color="gray", label="without memory")
     ax["G"].set(title="how far back the gradient reaches", xlabel="steps back", ylabel="|dL/dh|, now = 1",
                 xmargin=0, ylim=(1e-8, 10))
-    ax["C"].locator_params(axis="x", integer=True, min_n_ticks=1)
     ax["C"].legend(fontsize=8)
     ax["G"].legend(fontsize=8)
     if isinstance(task, Text):
         (before, _), (found, passage) = telling(build(run["cell"], task, args), task), telling(net, task)
-        states = np.reshape([h for _, h in found.values()], (len(found), len(passage)))
+        states = [h for _, h in found.values()] or np.zeros((1, len(passage)))
         image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
         ax["B"].set_yticks(range(len(found)), [f"{what}: {before[what][0]:.2f} → {r:.2f}"
                                                for what, (r, _) in found.items()])
@@ -508,9 +509,9 @@ def plot(runs, run, task, args):
         lines, forecasts = ("k:", "C3-.", "C2--", "C2:", "C1-", "C0-"), task.forecasts(net)
         for line, (rule, error) in zip(lines, run["rmse"].items()):
             ax["B"].plot(shown[task.season:], forecasts[rule][:len(shown) - task.season], line,
-                         label=f"{rule}: RMSE {error:.4g}")
+                         label=f"{rule}: RMSE {error:.4g}")         # of the whole third
         margin = np.ptp(truth) / 2                      # not more for a free run that goes astray
-        ax["B"].set(title=f"{task.name}: the held-out third, and the {name}",
+        ax["B"].set(title=f"{task.name}: the held-out third (at most ten seasons), and the {name}",
                     xlabel="step", ylabel="value", ylim=(truth.min() - margin, truth.max() + margin))
         ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     datasets.finish(fig, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
