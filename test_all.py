@@ -1310,7 +1310,7 @@ class TestCommandLine(Test):
         with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheet:
             neuron = self.learn("perceptron --dataset digits --epochs 1", "figure")[0]["neuron"]
         _, w, _, title = sheet.call_args_list[0].args
-        self.assertIn("blue speaks for 8, red for 9", title)                    # blue: w > 0 speaks for 9
+        self.assertIn("blue speaks for 8, red for 9", title)                    # w > 0, for 9, is red
         self.close(w.ravel(), -neuron.w[:, 0])
         before, now = (call.args[0] for call in telling.call_args_list)
         self.assertTrue(now is result["net"] is not before)
