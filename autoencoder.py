@@ -28,18 +28,15 @@ from copy import copy
 from itertools import product
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
 from datasets import UserError, finite, minibatches, one_vector, predict, watch
-
 
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. Results have the dtype of X, W, b:
-    for a gradient check make all float64 (and b not 0: at 0 a ReLU has a kink), then a net of the layers."""
+    each parameter `W` in `params`, and returns the gradient of its input. dtypes are those of X, W and b."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -85,9 +82,9 @@ class Sigmoid(Layer):
         return dA * self.A * (1 - self.A)               # (19)  ∂L/∂Z = ∂L/∂A · A · (1 − A)
 
 def places(side, kernel, stride, padding=0):
-    """How many windows fit along a side; UserError if none."""
-    if side + 2 * padding < kernel:
-        raise UserError(f"a window of {kernel} is larger than an image of {side} with a padding of {padding}")
+    """How many windows of size `kernel`, `stride` apart, fit along a side; UserError if none."""
+    if min(kernel, stride, padding + 1) < 1 or side + 2 * padding < kernel:
+        raise UserError(f"no windows of {kernel}, {stride} apart, fit a side of {side}, padded by {padding}")
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 def unroll(X, kernel, s, p):
@@ -98,7 +95,7 @@ def unroll(X, kernel, s, p):
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
     columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # what column j of a kernel sees
     lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
-    views = sliding_window_view(lines, kH * C * kW, axis=0)         # those from each line on: a view
+    views = np.lib.stride_tricks.sliding_window_view(lines, kH * C * kW, axis=0)    # from each line on
     return views[::s * C * kW].swapaxes(1, 2)           # for each output row
 
 def correlate(windows, W, N):
@@ -115,8 +112,7 @@ def kernel_gradient(windows, dZ, dW):
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
-    """The way back from Z to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w], at its place.
-    (Conv2d goes back from ∂L/∂Z to ∂L/∂X this way.)"""
+    """The way back from Z (or ∂L/∂Z) to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w]."""
     (K, C, kH, kW), (K, OH, OW, N), (height, width) = W.shape, Z.shape, size
     parts = W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)       # Σₖ W[k,c,i,j] Z[k,h,w]
     parts = parts.reshape(kH, kW, C, OH, OW, N)
@@ -126,16 +122,13 @@ def spread(Z, W, s, p, size):
     return X[:, p:p + height, p:p + width]
 
 class Conv2d(Layer):
-    """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), padded by
-    p zeros: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW); b is (K, 1).
-    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p. Each Σ
-    runs over all indices that are not on the left; (49) and (50) also over n, which is left out."""
+    """K kernels W (K, C, kH, kW), each laid on every s-th place of X (C, H, W, N), padded by p zeros: Z
+    (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW). Place (i, j) for Z[k,h,w] is
+    y = s h + i − p, x = s w + j − p. Each Σ is over all indices not on the left; in (49), (50) also n."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
         self.kernel, self.stride, self.padding = np.broadcast_to(kernel, 2).tolist(), stride, padding
-        if min(self.kernel) < 1 or stride < 1 or padding < 0:
-            raise UserError(f"a convolution cannot have kernel {kernel}, stride {stride}, padding {padding}")
         deviation = math.sqrt(2 / (C * math.prod(self.kernel)))  # (12)  Var W = 2 / D,  D = C kH kW
         self.W = deviation * rng.standard_normal((K, C, *self.kernel), dtype=np.float32)
         self.b = np.zeros((K, 1), np.float32)
@@ -149,8 +142,7 @@ class Conv2d(Layer):
 
     def backward(self, dZ):
         kernel_gradient(self.windows, dZ, self.dW)      # (49)  ∂L/∂W[k,c,i,j] = Σ ∂L/∂Z[k,h,w] X[c,y,x]
-        ones = np.ones(dZ[0].size, dZ.dtype)            # a product sums faster than sum()
-        self.db[:, 0] = dZ.reshape(len(dZ), -1) @ ones  # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
+        dZ.sum(axis=(1, 2, 3), out=self.db[:, 0])       # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
         if self.needs_dX:                               # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
             return spread(dZ, self.W, self.stride, self.padding, self.size)
 
@@ -193,8 +185,7 @@ class Unflatten(Flatten):
 
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
-    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
-    (A deep copy, or another net of these layers, breaks this. To copy a net, fill the theta of a new one.)"""
+    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name."""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -218,7 +209,6 @@ class Autoencoder(Sequential):
         super().__init__(*encoder, *decoder)
         self.encoder, self.decoder = copy(self), copy(self)
         self.encoder.layers, self.decoder.layers = encoder, decoder
-
 
 # --- Losses and optimizers, as in mlp.py ----------------------------------------------------------------
 
@@ -266,10 +256,8 @@ class Optimizer:
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
-            if self.t % 50 == 0:
-                g += 1e-18                              # or m, s sink below 1e-38, if g stays 0: slow
-            if self.weight_decay:
-                g += self.weight_decay * theta          # (38)  g ← g + λ θ
+            if self.weight_decay or self.t % 50 == 0:   # 1e-18: or m, s sink below 1e-38, if g stays 0: slow
+                g += self.weight_decay * theta + 1e-18  # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
@@ -294,7 +282,6 @@ class Adam(Optimizer):
         c1, c2 = (1 - beta1 ** self.t) / (1 - beta1), (1 - beta2 ** self.t) / (1 - beta2)
         eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ in numerator and denominator
         theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
-
 
 # --- Training -------------------------------------------------------------------------------------------
 
@@ -356,7 +343,6 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng, noise=0.0, mask=0
             mean += L * X.shape[-1] / len(data.X_train)
         yield mean, finite(evaluate(net, data.X_test, noise, mask)[-1], step, optimizer.lr)
 
-
 # --- The baseline to beat, and what codes are good for --------------------------------------------------
 
 def pca(X, k):
@@ -384,7 +370,7 @@ def regression(X, y, X_test, y_test, K, rng):
             loss.forward(net.forward(x), k)
             net.backward(loss.backward())
             optimizer.step(1 - epoch / epochs)
-    return np.mean(predict(net, X_test).argmax(axis=0) == y_test)
+    return datasets.accuracy(predict(net, X_test), y_test)
 
 def usefulness(runs, data, sizes, rng):
     """Softmax regression: a generator that yields, for each net of `runs` and each number of labels in
@@ -398,7 +384,6 @@ def usefulness(runs, data, sizes, rng):
                                    for rows in draws]))
         run[labels] = scores
         yield k, labels, *scores
-
 
 # --- t-SNE: a flat map of points in many dimensions, where neighbours stay neighbours -------------------
 
@@ -477,7 +462,6 @@ def tsne(X, perplexity=30, iterations=1000):
         Y -= Y.mean(axis=0)                             # leaves L as it is; numbers near 0 are rounded least
     return Y, divergence(P, Y)
 
-
 # --- Figure ---------------------------------------------------------------------------------------------
 
 HUES = np.array([[63, 144, 218], [255, 169, 14], [189, 31, 1], [148, 164, 162], [131, 45, 182],
@@ -502,7 +486,8 @@ def plot(runs, data, args):
             **{f"{k} codes": run["made"] for k, run in runs.items()}, f"PCA, {k}": run["projected"]}
     ink = pictures if np.median(pictures) < 0.25 else 1 - pictures      # what is dark in photographs
     n = min(14, len(y))
-    datasets.plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]), n)
+    datasets.plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]),
+                        columns=n)
     ax["R"].set_yticks((np.arange(len(rows)) + 0.5) * (H + 1), list(rows))
 
     if len(runs) > 1:
@@ -529,12 +514,12 @@ def plot(runs, data, args):
         ax["L"].set_title("test pictures by the ranks of their codes: code 1 down, code 2 across")
         sides = np.quantile(codes, (np.arange(20) + 0.5) / 20, axis=0).T
         grid = np.array(list(product(*sides)))
-        datasets.plot_sheet(ax["M"], decoded(grid), 20, "what the decoder makes of the same plane")
+        datasets.plot_sheet(ax["M"], decoded(grid), "what the decoder makes of the same plane", columns=20)
     else:
         groups = [codes[y == i] for i in np.unique(y)[:10]]             # of each class, the most typical:
         typical = [group[np.linalg.norm(group - group.mean(axis=0), axis=1).argmin()] for group in groups]
         walks = np.linspace(typical, np.roll(typical, -1, axis=0), 11, axis=1).reshape(-1, k)
-        datasets.plot_sheet(ax["L"], decoded(walks), 11, "walks in a straight line from code to code")
+        datasets.plot_sheet(ax["L"], decoded(walks), "walks in a straight line from code to code", columns=11)
         if len(codes) > 2:
             Y, KL = tsne(codes[:1000], args.perplexity)
             ax["M"].imshow(map_of(ink, Y, hues))
@@ -542,7 +527,6 @@ def plot(runs, data, args):
     for panel in "LM":
         ax[panel].axis("off")
     datasets.finish(fig, args.figure or f"figures/autoencoder-{data.name}.png", not args.no_show)
-
 
 # --- Command line ---------------------------------------------------------------------------------------
 
@@ -572,7 +556,7 @@ def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
-    pictures = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
+    pictures = datasets.load(args.dataset, args.seed)
     data = datasets.as_pictures(pictures, volumes=args.conv)
     n, D = len(data.X_train), pictures.X_train[0].size
     shown = min(len(data.X_test), 1000)                 # in the map
@@ -585,8 +569,7 @@ def main(argv=None):
     runs = {}
     for k in dict.fromkeys(args.latent):
         net, loss, optimizer = build(data, args, rng, k)
-        if args.load:
-            datasets.read_weights(args.load, net.weights)
+        datasets.read_weights(args.load, net.weights)
         datasets.summary(f"autoencoder.py learns {data.name} with {k} codes", data, net)
         if not runs:                                    # once, for all k
             mean, V = pca(X, max(args.latent))
@@ -600,8 +583,7 @@ def main(argv=None):
                        test=error, PCA=error_pca, seconds=seconds)
         if len(history) < args.epochs:                  # interrupted
             break
-    if args.save:
-        np.savez(args.save, **net.weights)
+    datasets.write_weights(args.save, net.weights)
     if len(runs) > 1:
         print("codes   test error      PCA")
         for k, run in runs.items():
@@ -611,7 +593,6 @@ def main(argv=None):
     watch(usefulness(runs, data, sizes, rng), len(runs) * len(sizes), words, unit="regression")
     plot(runs, pictures, args)
     return {**list(runs.values())[-1], "runs": runs}
-
 
 if __name__ == "__main__":
     datasets.run(main)

@@ -2,12 +2,10 @@
 
 A dense layer has a weight for every pixel, and must learn the same stroke again in every corner of the image.
 A convolution has one small kernel per pattern and slides it over the whole image; max pooling keeps the best
-match in each neighbourhood, so a shift by one pixel matters less. After two rounds of this, dense layers
-decide. The README derives the equations in the right margin, under the same numbers. Code shared with other
-scripts is copied verbatim, so some of it may go unused here.
+match in each neighbourhood, so a shift by a pixel matters less. After two such rounds, dense layers decide.
+The README derives the equations in the right margin, by number. What scripts share is copied verbatim.
 
     python cnn.py                                      learn to read the handwritten digits of MNIST
-    python cnn.py --dataset fashion                    clothes instead
     python cnn.py --save w.npz                         save what it has learnt
     python cnn.py --load w.npz --predict my_digit.png  then read your own handwriting with it
 
@@ -24,27 +22,24 @@ Follows LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to doc
 # ///
 import math
 from functools import reduce
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 import datasets
-from datasets import SCORES, UserError, batch_last, finite, in_words, minibatches, one_vector, predict, watch
-
+from datasets import SCORES, UserError, accuracy, finite, minibatches, one_vector, predict, watch
 
 # --- Layers: a minibatch of N volumes is an array (C, H, W, N): channels, height, width; dV means ∂L/∂V -----
 
 def places(side, kernel, stride, padding=0):
-    """How many windows fit along a side; UserError if none."""
-    if side + 2 * padding < kernel:
-        raise UserError(f"a window of {kernel} is larger than an image of {side} with a padding of {padding}")
+    """How many windows of size `kernel`, `stride` apart, fit along a side; UserError if none."""
+    if min(kernel, stride, padding + 1) < 1 or side + 2 * padding < kernel:
+        raise UserError(f"no windows of {kernel}, {stride} apart, fit a side of {side}, padded by {padding}")
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. Results have the dtype of X, W, b:
-    for a gradient check make all float64 (and b not 0: at 0 a ReLU has a kink), then a net of the layers."""
+    each parameter `W` in `params`, and returns the gradient of its input. dtypes are those of X, W and b."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -57,7 +52,7 @@ def unroll(X, kernel, s, p):
     padded[p:H + p, :, p:W + p] = X.swapaxes(0, 1)
     columns = [padded[:, :, j:j + s * OW:s] for j in range(kW)]     # what column j of a kernel sees
     lines = np.stack(columns, axis=2).reshape(-1, OW * N)           # one for each y, c, j
-    views = sliding_window_view(lines, kH * C * kW, axis=0)         # those from each line on: a view
+    views = np.lib.stride_tricks.sliding_window_view(lines, kH * C * kW, axis=0)    # from each line on
     return views[::s * C * kW].swapaxes(1, 2)           # for each output row
 
 def correlate(windows, W, N):
@@ -74,8 +69,7 @@ def kernel_gradient(windows, dZ, dW):
     dW[...] = products.sum(axis=0).reshape(kH, C, kW, K).transpose(3, 1, 0, 2)
 
 def spread(Z, W, s, p, size):
-    """The way back from Z to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w], at its place.
-    (Conv2d goes back from ∂L/∂Z to ∂L/∂X this way.)"""
+    """The way back from Z (or ∂L/∂Z) to X (C, *size, N): each Z[k,h,w] adds its kernel, times Z[k,h,w]."""
     (K, C, kH, kW), (K, OH, OW, N), (height, width) = W.shape, Z.shape, size
     parts = W.transpose(2, 3, 1, 0).reshape(-1, K) @ Z.reshape(K, -1)       # Σₖ W[k,c,i,j] Z[k,h,w]
     parts = parts.reshape(kH, kW, C, OH, OW, N)
@@ -85,16 +79,13 @@ def spread(Z, W, s, p, size):
     return X[:, p:p + height, p:p + width]
 
 class Conv2d(Layer):
-    """K small kernels W (K, C, kH, kW), each laid on every s-th place of the image X (C, H, W, N), padded by
-    p zeros: Z (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW); b is (K, 1).
-    In the margin, place (i, j) of the kernel for Z[k,h,w] lies on y = s h + i − p, x = s w + j − p. Each Σ
-    runs over all indices that are not on the left; (49) and (50) also over n, which is left out."""
+    """K kernels W (K, C, kH, kW), each laid on every s-th place of X (C, H, W, N), padded by p zeros: Z
+    (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW). Place (i, j) for Z[k,h,w] is
+    y = s h + i − p, x = s w + j − p. Each Σ is over all indices not on the left; in (49), (50) also n."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
         self.kernel, self.stride, self.padding = np.broadcast_to(kernel, 2).tolist(), stride, padding
-        if min(self.kernel) < 1 or stride < 1 or padding < 0:
-            raise UserError(f"a convolution cannot have kernel {kernel}, stride {stride}, padding {padding}")
         deviation = math.sqrt(2 / (C * math.prod(self.kernel)))  # (12)  Var W = 2 / D,  D = C kH kW
         self.W = deviation * rng.standard_normal((K, C, *self.kernel), dtype=np.float32)
         self.b = np.zeros((K, 1), np.float32)
@@ -108,20 +99,16 @@ class Conv2d(Layer):
 
     def backward(self, dZ):
         kernel_gradient(self.windows, dZ, self.dW)      # (49)  ∂L/∂W[k,c,i,j] = Σ ∂L/∂Z[k,h,w] X[c,y,x]
-        ones = np.ones(dZ[0].size, dZ.dtype)            # a product sums faster than sum()
-        self.db[:, 0] = dZ.reshape(len(dZ), -1) @ ones  # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
+        dZ.sum(axis=(1, 2, 3), out=self.db[:, 0])       # (50)  ∂L/∂bₖ = Σ ∂L/∂Z[k,h,w]
         if self.needs_dX:                               # (51)  ∂L/∂X[c,y,x] = Σ W[k,c,i,j] ∂L/∂Z[k,h,w]
             return spread(dZ, self.W, self.stride, self.padding, self.size)
 
 class MaxPool2d(Layer):
-    """The largest number in each window of each channel: X (C, H, W, N) to A (C, H', W', N). Windows have
-    size `kernel`, one side or (kH, kW), and start `stride` apart (default: side by side). In the margin,
-    place (i, j) of the window for A[c,h,w] is y = sH h + i, x = sW w + j."""
+    """The largest number in each window: X (C, H, W, N) to A (C, H', W', N). `kernel` and `stride` (default:
+    as `kernel`) are a number or a pair. Place (i, j) for A[c,h,w] is y = sH h + i, x = sW w + j."""
     def __init__(self, kernel, stride=None):
         given = kernel, kernel if stride is None else stride        # one number sets both sides
         self.kernel, self.stride = (np.broadcast_to(sides, 2).tolist() for sides in given)
-        if min(self.kernel + self.stride) < 1:
-            raise UserError(f"pooling cannot have kernel {kernel}, stride {stride}")
 
     def by_place(self, X):
         """For each place in a window, row by row, the values there in all windows: views (C, H', W', N)."""
@@ -184,8 +171,7 @@ class ReLU(Layer):
 
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
-    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
-    (A deep copy, or another net of these layers, breaks this. To copy a net, fill the theta of a new one.)"""
+    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name."""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -201,7 +187,6 @@ class Sequential:
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
-
 
 # --- Loss and optimizers, as in mlp.py ------------------------------------------------------------------
 
@@ -229,10 +214,8 @@ class Optimizer:
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
-            if self.t % 50 == 0:
-                g += 1e-18                              # or m, s sink below 1e-38, if g stays 0: slow
-            if self.weight_decay:
-                g += self.weight_decay * theta          # (38)  g ← g + λ θ
+            if self.weight_decay or self.t % 50 == 0:   # 1e-18: or m, s sink below 1e-38, if g stays 0: slow
+                g += self.weight_decay * theta + 1e-18  # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
@@ -258,33 +241,27 @@ class Adam(Optimizer):
         eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ in numerator and denominator
         theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
-
 # --- Training -------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
+USUAL = dict(epochs=8, batch_size=32, lr=0.002, weight_decay=0)
 
 def build(data, args, rng):
     """The net for pictures (n, 1, H, W), its loss and its optimizer, as the options specify."""
-    layers, C, blank = [], 1, np.zeros((*data.X_train.shape[1:], 1), np.float32)
-    for K in args.channels:                             # ReLU after max pooling: same result, less work
+    layers, X = [], np.zeros((*data.X_train.shape[1:], 1), np.float32)
+    for C, K in pairwise([1, *args.channels]):          # ReLU after max pooling: same result, less work
         layers += [Conv2d(C, K, args.kernel_size, rng), MaxPool2d(2), ReLU()]
-        C = K
     layers += [Flatten()]
-    D = len(reduce(lambda X, layer: layer.forward(X), layers, blank))       # how many numbers are left
-    for width in args.hidden:
-        layers += [Linear(D, width, rng, "he"), ReLU()]
-        D = width
-    net = Sequential(*layers, Linear(D, len(data.classes), rng))
+    widths = [len(reduce(lambda X, layer: layer.forward(X), layers, X)), *args.hidden]
+    for D, K in pairwise(widths):
+        layers += [Linear(D, K, rng, "he"), ReLU()]
+    net = Sequential(*layers, Linear(widths[-1], len(data.classes), rng))
     net.layers[0].needs_dX = False
     return net, CrossEntropyLoss(), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
 def multiply_adds(layer, Z):
     """The multiply-adds that a layer needs per example to compute Z (K, H', W', N)."""
     return layer.W.size * math.prod(Z.shape[1:-1]) if layer.params else 0  # (55)  C kH kW K H' W'
-
-def accuracy(Z, y):
-    """The share of examples whose largest logit in Z (K, N) is that of the right class, y (N,)."""
-    return float(np.mean(Z.argmax(axis=0) == y))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
     """Fit the net: a generator that yields, after each epoch, train loss, train accuracy, test loss, test
@@ -302,102 +279,34 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
         Z, y = predict(net, data.X_test), data.y_test
         yield *sums / len(data.X_train), finite(loss.forward(Z, y), step, optimizer.lr), accuracy(Z, y)
 
-
 # --- Figures --------------------------------------------------------------------------------------------
 
 def plot(net, data, history, path, show):
     """What the net looks for, what it finds in one picture, where it is wrong, and how it got there."""
     pictures, y, P = data.X_test[:, 0], data.y_test, datasets.probabilities(net, data.X_test)
-    order = P[y, np.arange(len(y))].argsort()
-    right = order[P.argmax(axis=0)[order] == y[order]]  # hardest first
-    example = right[len(right) // 100] if len(right) else order[-1]
-    X, maps = batch_last(data.X_test[[example]]), []
-    for layer in net.layers:
-        X = layer.forward(X)
-        if X.ndim == 4 and not isinstance(layer, MaxPool2d):
-            what = "what fits where" if isinstance(layer, Conv2d) else "best of 2 x 2, if > 0"
-            maps.append((X[..., 0], f"{what}\n{' x '.join(map(str, X.shape[:3]))}"))
-    steps = "0123456789abcdefghijk"[:len(maps) + 2]     # panels that follow one picture through the net
-    n = len(steps)
+    sure = np.where(P.argmax(axis=0) == y, P[y, np.arange(len(y))], 2)      # 2: those misread come last
+    example = sure.argsort()[len(y) // 100]             # a hard one
+    sheets = datasets.follow(net, data, example, Conv2d="what fits where", ReLU="best of 2 x 2, if > 0")
+    steps, n = "0123456789abcdefghijk"[:len(sheets) + 1], len(sheets) + 1   # the way of one picture
     top = "W" * (n // 2) + "C" * (n - n // 2 - 1)
     fig, ax = datasets.figure(f"{top}l;{top}s;{steps};{steps};{'M' * n}", max(13, 2 * n), 9.5)
-    names = [datasets.caption(name) for name in data.classes]
-    W, title = net.layers[0].W, "first kernels: blue looks for light, red for dark"
-    datasets.plot_sheet(ax["W"], W[:, 0], title=title, signed=True)
+    datasets.plot_sheet(ax["W"], net.layers[0].W[:, 0], "kernels: blue likes light, red dark", signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
-    datasets.plot_sheet(ax["0"], pictures[[example]], 1, f"one picture\n({names[y[example]]})")
-    for panel, (A, title) in zip(steps[1:], maps):
-        datasets.plot_sheet(ax[panel], A, title=title, signed=True)
-    bars = ax[steps[-1]]
-    bars.barh(range(len(P)), P[:, example], alpha=0.5)[y[example]].set_color("C1")
-    bars.set_yticks(range(len(P)), names, ha="left", size=min(10, 200 / len(P)))
-    bars.tick_params(axis="y", length=0, pad=-4)        # inside: long names would squeeze all panels
-    bars.invert_yaxis()
-    bars.set(title="probability", xlim=(0, 1))
+    for step, sheet in zip(steps, sheets):
+        datasets.plot_sheet(ax[step], *sheet)
+    datasets.plot_probabilities(ax[steps[-1]], P[:, example], y[example], data.classes)
     datasets.plot_mistakes(ax["M"], pictures, y, P, data.classes)
     datasets.finish(fig, path, show)
 
-
-# --- The user's own pictures ----------------------------------------------------------------------------
-
-def prepare(file, H, W, turned=False, longest=20):
-    """A picture file in the format of the data, (H, W) uint8. If that is 28 x 28, it is treated like MNIST's
-    digits: light ink on black, the longer side `longest` pixels, the centre of mass in the middle. Otherwise
-    it is only scaled, and inverted if `turned`. UserError if it is blank or not a picture."""
-    from PIL import Image
-    paper = datasets.read_picture(file)
-    if (H, W) != (28, 28):
-        grey = np.asarray(paper.resize((W, H)))
-        return 255 - grey if turned else grey
-    paper.thumbnail((150, 150))
-    grey = np.asarray(paper, np.float64)
-    terms = np.stack([np.ones(grey.size), *np.indices(grey.shape).reshape(2, -1)], axis=1)
-    light = terms @ np.linalg.lstsq(terms, grey.ravel(), rcond=None)[0]         # may be uneven: a plane
-    ink = grey - light.reshape(grey.shape)              # ink is rare but far from 0: its sign wins in Σ ink³
-    ink = np.maximum(ink * np.sign(np.sum(ink ** 3)), 0)            # dark on light, or light on dark
-    if ink.max() < 32:
-        raise UserError(f"{file} is blank: its greys range from {grey.min():.0f} to {grey.max():.0f}")
-    ink[ink < 0.4 * ink.max()] = 0                      # no shadows, no paper grain
-    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-    h, w = (max(1, round(longest / max(ink.shape) * side)) for side in ink.shape)
-    ink = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR))
-    picture = np.zeros((H, W), np.uint8)
-    y = np.arange(h) @ ink.sum(axis=1) / ink.sum()      # (56)  ȳ = Σ y ink / Σ ink
-    x = np.arange(w) @ ink.sum(axis=0) / ink.sum()
-    top, left = np.clip(round(14 - y), 0, 28 - h), np.clip(round(14 - x), 0, 28 - w)
-    picture[top:top + h, left:left + w] = 255 * ink / ink.max()
-    return picture
-
-def classify(net, files, pictures, classes, path, show):
-    """Print the three likeliest classes of each picture (n, H, W), and draw it as the net saw it."""
-    P = datasets.probabilities(net, pictures[:, None])
-    columns = min(len(files), 6)
-    layout = np.arange(math.ceil(len(files) / columns) * columns).reshape(-1, columns)
-    fig, ax = datasets.figure(layout.tolist(), 2.2 * columns, 3.2 * len(layout))
-    for panel in ax.values():
-        panel.axis("off")
-    for panel, file, picture, p in zip(ax.values(), files, pictures, P.T):
-        best = [(classes[k], f"({100 * p[k]:.1f} %)") for k in p.argsort()[:-4:-1]]
-        print(f"{file}: {', '.join(f'{name} {share}' for name, share in best)}")
-        lines = [f"{datasets.caption(name)} {share}" for name, share in best]
-        title = "\n".join([datasets.caption(Path(file).name, 20), *lines])
-        datasets.plot_sheet(panel, picture[None], title=title)
-    datasets.finish(fig, path, show)
-    return P
-
-
 # --- Command line ---------------------------------------------------------------------------------------
-
-USUAL = dict(epochs=8, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):
     parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS)
     option, number = parser.add_argument, datasets.number
     option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
-           help="number of kernels in each convolution: more see more, but cost more")
-    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of them all")
+           help="kernels of each convolution: more see more, but cost more")
+    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of all kernels")
     option("--hidden", type=number(int, 1), nargs="*", default=[64], metavar="UNITS",
            help="width of each dense layer before the last; may be none")
     option("--predict", nargs="+", metavar="PICTURE", help="classify these; with --load, skip training")
@@ -406,37 +315,26 @@ def parse_args(argv=None):
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     args = parse_args(argv)
-    rng = np.random.default_rng(args.seed)
-    only_predict = args.predict and args.load and args.epochs is None
-    name = args.dataset or "mnist"
-    if only_predict and name == "mnist":
-        name = "digits"                                 # the same kind of pictures, and no download
-    data = datasets.load(name, args.seed, fallback=None if args.dataset else "digits")
-    data = datasets.as_pictures(data)
+    rng, only_predict = np.random.default_rng(args.seed), args.predict and args.load and args.epochs is None
+    name = args.dataset or ("digits" if only_predict else None)     # like MNIST, but without a download
+    data = datasets.as_pictures(datasets.load(name, args.seed))
     datasets.fill_in(args, USUAL, len(data.X_train))
     net, loss, optimizer = build(data, args, rng)
-    if args.load:
-        datasets.read_weights(args.load, net.weights)
-    shape = data.X_train.shape[2:]
-    longest = 20 if data.name in ("mnist", "digits") else 28        # other pictures fill their frame
-    pictures = [prepare(file, *shape, data.turned, longest) for file in args.predict or []]
-    out = {"net": net}
+    datasets.read_weights(args.load, net.weights)
+    pictures, out = [datasets.prepare(file, data) for file in args.predict or []], {"net": net}
     if not only_predict:
         datasets.summary(f"cnn.py learns {data.name}", data, net, {"multiply-adds": multiply_adds})
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
         history, _, seconds = watch(training, args.epochs, SCORES)
         Z, y = predict(net, data.X_test), data.y_test
-        score = accuracy(Z, y)
-        print(f"test {in_words(score, len(y))} after {seconds:.0f} s")
-        if args.save:
-            np.savez(args.save, **net.weights)
+        print(f"test {datasets.in_words(accuracy(Z, y), len(y))} after {seconds:.0f} s")
+        datasets.write_weights(args.save, net.weights)
         plot(net, data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
-        out.update(score=score, loss=loss.forward(Z, y), history=history, seconds=seconds)
+        out.update(score=accuracy(Z, y), loss=loss.forward(Z, y), history=history, seconds=seconds)
     if pictures:
         figure = args.figure if only_predict and args.figure else "figures/cnn-predictions.png"
-        out["P"] = classify(net, args.predict, np.stack(pictures), data.classes, figure, not args.no_show)
+        out["P"] = datasets.classify(net, args.predict, pictures, data.classes, figure, not args.no_show)
     return out
-
 
 if __name__ == "__main__":
     datasets.run(main)

@@ -45,7 +45,6 @@ def _numbers(text, digits):
     """The numbers in a text, each `digits` digits long."""
     return np.frombuffer("".join(text.split()).encode(), f"S{digits}").astype(int)
 
-
 # --- Generated in the plane, and one curve --------------------------------------------------------------
 
 def split(name, X, y, classes, rng):
@@ -83,7 +82,6 @@ def _generated(name, rng, n=500):
     X = np.stack([z.real, z.imag], axis=1)
     return split(name, X, np.repeat(np.arange(len(clouds)), n), classes, rng)
 
-
 # --- Built in: Fisher's iris (1936), in tenths of a centimetre ------------------------------------------
 
 # Per flower: length and width of the sepal, length and width of the petal; 50 setosa, versicolor, virginica.
@@ -101,7 +99,6 @@ _IRIS = """
 74286119793864206428562263285115612656147730612363345624643155186030481869315421673156246931512358275119
 68325923673357256730522363255019653052206234542359305118
 """
-
 
 # --- Built in: handwritten digits, drawn by code --------------------------------------------------------
 
@@ -184,7 +181,6 @@ def _digits(rng, n):
             mine = (labels == digit) & (np.floor(taste * len(shapes)) == i)
             images[mine] = _draw(rng, shape, mine.sum())
     return images, labels
-
 
 # --- Files: found in the data folder, or downloaded into it ---------------------------------------------
 
@@ -299,6 +295,36 @@ def read_picture(file):
     paper = "white" if sum(seen[:128]) >= sum(seen[128:]) else "black"
     return Image.composite(grey, Image.new("L", grey.size, paper), alpha)
 
+def prepare(file, data):
+    """A picture file in the format of data's pictures (n, 1, H, W): (H, W) uint8. If they are 28 x 28, it is
+    treated like MNIST's digits: light ink on black, the longer side 20 pixels, the centre of mass in the
+    middle. Otherwise it is only scaled, and inverted if they were. UserError if it is blank or no picture."""
+    from PIL import Image
+    paper, (H, W) = read_picture(file), data.X_train.shape[2:]
+    if (H, W) != (28, 28):
+        grey = np.asarray(paper.resize((W, H)))
+        return 255 - grey if data.turned else grey
+    paper.thumbnail((150, 150))
+    grey = np.asarray(paper, np.float64)
+    terms = np.stack([np.ones(grey.size), *np.indices(grey.shape).reshape(2, -1)], axis=1)
+    light = terms @ np.linalg.lstsq(terms, grey.ravel(), rcond=None)[0]         # may be uneven: a plane
+    ink = grey - light.reshape(grey.shape)              # ink is rare but far from 0: its sign wins in Σ ink³
+    ink = np.maximum(ink * np.sign(np.sum(ink ** 3)), 0)            # dark on light, or light on dark
+    if ink.max() < 32:
+        raise UserError(f"{file} is blank: its greys range from {grey.min():.0f} to {grey.max():.0f}")
+    ink[ink < 0.4 * ink.max()] = 0                      # no shadows, no paper grain
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    longest = 20 if data.name in ("mnist", "digits") else 28        # other pictures fill their frame
+    h, w = (max(1, round(longest / max(ink.shape) * side)) for side in ink.shape)
+    ink = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR))
+    picture = np.zeros((H, W), np.uint8)
+    y = np.arange(h) @ ink.sum(axis=1) / ink.sum()      # (56)  ȳ = Σ y ink / Σ ink
+    x = np.arange(w) @ ink.sum(axis=0) / ink.sum()
+    top, left = np.clip(round(14 - y), 0, 28 - h), np.clip(round(14 - x), 0, 28 - w)
+    picture[top:top + h, left:left + w] = 255 * ink / ink.max()
+    return picture
+
 def _folder(path, rng, size=64):
     """Grey pictures (n, size, size) uint8 from a folder with a sub-folder of JPEG or PNG files per class."""
     names = sorted(folder.name for folder in path.glob("[!.]*") if folder.is_dir())
@@ -314,7 +340,6 @@ def _folder(path, rng, size=64):
     y = np.repeat(np.arange(len(names)), [len(files[name]) for name in names])
     return split(path.resolve().name, X, y, tuple(names), rng)._replace(turned=turned)
 
-
 # --- Texts and time series -------------------------------------------------------------------------------
 
 _SHAKESPEARE = ("shakespeare", "input.txt", "6fb458f1232090904fb40fe944165e91",
@@ -328,20 +353,22 @@ _AIRLINE = """
 340318362348363435491505404359310337360342406396420472548559463407362405417391419461472535622606508461390432
 """
 
-def load_text(name, fallback=None):
+def load_text(name=None):
     """The name and the characters of shakespeare, of python-docs (the reference that comes with Python), or
-    of a UTF-8 file. If the download fails, `fallback` names the text to use instead. Raises UserError."""
+    of a UTF-8 file; without a name, shakespeare, or python-docs if that cannot be downloaded. Raises
+    UserError."""
+    if name is None:
+        try:
+            return load_text("shakespeare")
+        except Unavailable as error:
+            print(f"{error}; using python-docs instead", flush=True)
+            return load_text("python-docs")
     try:
         if name == "python-docs":
             from pydoc_data.topics import topics
             return name, "\n".join(topics[key] for key in sorted(topics))
         path = find(*_SHAKESPEARE) if name == "shakespeare" else Path(name)
         return Path(name).stem, path.read_text(encoding="utf-8-sig")
-    except Unavailable as error:
-        if not fallback:
-            raise
-        print(f"{error}; using {fallback} instead", flush=True)
-        return load_text(fallback)
     except UnicodeDecodeError:
         raise UserError(f"{name} is not a UTF-8 text file") from None
     except (FileNotFoundError, IsADirectoryError):
@@ -386,15 +413,20 @@ def load_series(name, column=None, seed=0):
             raise UserError(f"{name}, line {line}: no number in {header[k]}: {lines[line - 1]}") from None
     return Path(name).stem, np.array(values), 12
 
-
 # --- What the scripts call ------------------------------------------------------------------------------
 
 _NAMES = ("blobs", "xor", "moons", "circles", "spirals", "sine", "iris", "digits", *_FILES)
 
-def load(name, seed=0, fallback=None):
-    """The data set called `name`, or the pictures in the folder at that path, as a `Data`. `seed` determines
-    generated sets, and the train/test split of sets without a standard one. If a download fails, `fallback`
-    names the set to use instead. Raises UserError."""
+def load(name=None, seed=0):
+    """The data set called `name`, or the pictures in the folder at that path, as a `Data`; without a name,
+    mnist, or digits if that cannot be downloaded. `seed` determines generated sets, and the train/test split
+    of sets without a standard one. Raises UserError."""
+    if name is None:
+        try:
+            return load("mnist")
+        except Unavailable as error:
+            print(f"{error}; using digits instead", flush=True)
+            return load("digits")
     rng = np.random.default_rng([seed, 1])          # not the script's own stream, default_rng(seed)
     if name == "digits":
         X, y = _digits(np.random.default_rng(0), 12_000)
@@ -403,13 +435,7 @@ def load(name, seed=0, fallback=None):
         X, classes = _numbers(_IRIS, 2).reshape(150, 4) / 10, ("setosa", "versicolor", "virginica")
         return split(name, X, np.repeat([0, 1, 2], 50), classes, rng)
     if name in _FILES:
-        try:
-            return _downloaded(name)
-        except Unavailable as error:
-            if not fallback:
-                raise
-            print(f"{error}; using {fallback} instead", flush=True)
-            return load(fallback, seed)
+        return _downloaded(name)
     if name in _NAMES:
         return _generated(name, rng)
     if Path(name).is_dir():
@@ -493,6 +519,21 @@ def probabilities(net, X):
     E = np.exp(Z - Z.max(axis=0))                           # the maximum cancels: no overflow
     return E / E.sum(axis=0)
 
+def accuracy(Z, y):
+    """The share of examples whose largest logit in Z (K, N) is that of the right class, y (N,)."""
+    return float(np.mean(Z.argmax(axis=0) == y))
+
+def follow(net, data, n, **titles):
+    """Test picture n, and what those layers make of it whose type is among the `titles`: for each, what
+    plot_sheet needs."""
+    X = batch_last(data.X_test[[n]])
+    sheets = [(data.X_test[n], f"one picture\n({caption(data.classes[data.y_test[n]])})")]
+    for layer in net.layers:
+        X, title = layer.forward(X), titles.get(type(layer).__name__)
+        if title and X.ndim == 4:
+            sheets.append((X[..., 0], f"{title}\n{' x '.join(map(str, X.shape[:3]))}", True))
+    return sheets
+
 def progress(steps, label, total=0):
     """Yield the steps, `total` of them; with a label, a terminal shows a bar with the time left."""
     total, start, drawn = total or len(steps), time.time(), time.time()
@@ -511,7 +552,6 @@ def bar(label="", share=0, seconds=0):
     room = max(width - len(label) - 15, 0)
     left = f"[{'#' * round(room * share):.<{room}}] {seconds / share - seconds:4.0f} s left" if share else ""
     print(f"\r{f'{label} {left}'[:width]:{width}}\r", end="", flush=True)
-
 
 # --- What all scripts have in common: options, weights, figures, errors ---------------------------------
 
@@ -586,7 +626,8 @@ def summary(what, data, net, more={}):
 def one_vector(layers):
     """Put the parameters of all `layers`, a dict by name, into one vector theta, and their gradients into
     another: layer.W becomes a view of theta, layer.dW of dtheta. Returns both, and the parameters (as views)
-    with the names and shapes they have in PyTorch: 0.weight (K, D), 0.bias (K,), ..."""
+    with the names and shapes they have in PyTorch: 0.weight (K, D), 0.bias (K,), ... A deep copy of a net, or
+    another net of its layers, breaks this; to copy a net, fill the theta of a new one."""
     if len(set(layers.values())) < len(layers):
         raise ValueError("each place in a net needs a layer of its own")
     owners = [(layer, ours, f"{place}.{theirs}") for place, layer in layers.items()
@@ -601,7 +642,10 @@ def one_vector(layers):
     return theta, dtheta, weights
 
 def read_weights(path, weights):
-    """Fill the arrays of `weights`, by name, from an .npz file; UserError if names or shapes do not match."""
+    """Fill the arrays of `weights`, by name, from an .npz file, if there is a path; UserError if names or
+    shapes do not match."""
+    if not path:
+        return
     try:
         with np.load(path) as file:
             arrays = {name: array.astype(float, casting="same_kind") for name, array in file.items()}
@@ -617,6 +661,11 @@ def read_weights(path, weights):
                             "give the options that it was trained with")
     for name, array in arrays.items():
         weights[name][...] = array
+
+def write_weights(path, weights):
+    """Save the arrays of `weights`, by name, in an .npz file, if there is a path."""
+    if path:
+        np.savez(path, **weights)
 
 COLORS = np.array([[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167]]) / 255    # colour-blind safe
 
@@ -652,7 +701,7 @@ def caption(name, most=14):
     short = name if len(name) <= most else f"{name[:most // 2]}…{name[most // 2 + 1 - most:]}"
     return short.encode(errors="replace").decode().replace("$", "\\$")
 
-def plot_sheet(ax, images, columns=0, title="", signed=False):
+def plot_sheet(ax, images, title="", signed=False, columns=0):
     """Draw images (n, h, w), one pixel apart, in so many columns (default: a square), from black to white,
     or `signed` numbers from red to blue."""
     n, h, w = images.shape
@@ -711,18 +760,42 @@ def plot_confusion(ax, y, said, classes):
     ax.set_xticks(range(K), names, size=size, rotation=90 if max(map(len, names)) > 2 else 0)
     ax.set_yticks(range(K), names, size=size)
 
+def plot_probabilities(ax, p, right, classes):
+    """The probabilities p (K,) of the classes as bars; that of the class number `right` stands out."""
+    ax.barh(range(len(p)), p, alpha=0.5)[right].set_color("C1")
+    ax.set_yticks(range(len(p)), [caption(name) for name in classes], ha="left", size=min(10, 200 / len(p)))
+    ax.tick_params(axis="y", length=0, pad=-4)          # inside: long names would squeeze all panels
+    ax.invert_yaxis()
+    ax.set(title="probability", xlim=(0, 1))
+
 def plot_mistakes(ax, images, y, P, classes):
     """The twelve images (n, h, w) whose true class is least probable according to P (K, n), if it is not the
     most probable one."""
     said = P.argmax(axis=0)
     worst = np.argsort(P[y, np.arange(len(y))])[:12]
     worst = worst[said[worst] != y[worst]]
-    plot_sheet(ax, images[worst], 12)
+    plot_sheet(ax, images[worst], columns=12)
     ax.set_ylabel("worst mistakes" if len(worst) else "no mistakes")
     for i, n in enumerate(worst):
         right, wrong = caption(classes[y[n]], 12), caption(classes[said[n]], 8)
         words = f"{right}:\nsaid {wrong}\n{100 * P[said[n], n]:.1f} %"
         ax.text((i + 0.5) / 12, 1.02, words, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
+
+def classify(net, files, pictures, classes, path, show):
+    """Print the three likeliest classes of each picture, (H, W) uint8, and draw it as the net saw it. Returns
+    the probabilities of all classes (K, n)."""
+    P, columns = probabilities(net, np.stack(pictures)[:, None]), min(len(files), 6)
+    layout = np.arange(math.ceil(len(files) / columns) * columns).reshape(-1, columns)
+    fig, ax = figure(layout.tolist(), 2.2 * columns, 3.2 * len(layout))
+    for panel in ax.values():
+        panel.axis("off")
+    for panel, file, picture, p in zip(ax.values(), files, pictures, P.T):
+        best = [(classes[k], f"({100 * p[k]:.1f} %)") for k in p.argsort()[:-4:-1]]
+        print(f"{file}: {', '.join(f'{name} {share}' for name, share in best)}")
+        lines = [f"{caption(name)} {share}" for name, share in best]
+        plot_sheet(panel, picture[None], "\n".join([caption(Path(file).name, 20), *lines]))
+    finish(fig, path, show)
+    return P
 
 def run(main):
     """Run a script's main; errors that the user can fix print one line on stderr, not a traceback."""

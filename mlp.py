@@ -25,15 +25,13 @@ from copy import copy
 import numpy as np
 
 import datasets
-from datasets import SCORES, UserError, batch_last, finite, in_words, minibatches, one_vector, predict, watch
-
+from datasets import SCORES, UserError, accuracy, batch_last, finite, minibatches, one_vector, predict, watch
 
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. Results have the dtype of X, W, b:
-    for a gradient check make all float64 (and b not 0: at 0 a ReLU has a kink), then a net of the layers."""
+    each parameter `W` in `params`, and returns the gradient of its input. dtypes are those of X, W and b."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -115,8 +113,7 @@ class Dropout(Layer):
 
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
-    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name.
-    (A deep copy, or another net of these layers, breaks this. To copy a net, fill the theta of a new one.)"""
+    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name."""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))
@@ -132,7 +129,6 @@ class Sequential:
         for layer in reversed(self.layers):
             dX = layer.backward(dX)                     # (30)  ∂L/∂Xₗ₋₁ = (∂Xₗ/∂Xₗ₋₁)ᵀ ∂L/∂Xₗ,  l = …, 2, 1
         return dX
-
 
 # --- Losses: forward returns the mean L over the minibatch, backward ∂L/∂Z for the output Z of the net ----
 
@@ -169,7 +165,6 @@ class CrossEntropyLoss:
         dZ[self.right] -= 1
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
-
 # --- Optimizers -----------------------------------------------------------------------------------------
 
 class Optimizer:
@@ -183,10 +178,8 @@ class Optimizer:
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
-            if self.t % 50 == 0:
-                g += 1e-18                              # or m, s sink below 1e-38, if g stays 0: slow
-            if self.weight_decay:
-                g += self.weight_decay * theta          # (38)  g ← g + λ θ
+            if self.weight_decay or self.t % 50 == 0:   # 1e-18: or m, s sink below 1e-38, if g stays 0: slow
+                g += self.weight_decay * theta + 1e-18  # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
@@ -212,7 +205,6 @@ class Adam(Optimizer):
         eta, eps = eta * math.sqrt(c2) / c1, eps * math.sqrt(c2)        # √c₂ in numerator and denominator
         theta -= eta * m / (np.sqrt(s) + eps)           # (45)  θ ← θ − η (m / c₁) / (√(s / c₂) + ε)
 
-
 # --- Training -------------------------------------------------------------------------------------------
 
 ACTIVATIONS = {"relu": (ReLU, "he"), "tanh": (Tanh, "xavier"), "sigmoid": (Sigmoid, "xavier")}
@@ -235,7 +227,7 @@ def score(Z, y):
     """How well the outputs Z (K, N) match y: accuracy for class numbers, RMSE for floats (1, N)."""
     if y.dtype.kind == "f":
         return math.sqrt(np.mean((Z - y) ** 2))
-    return float(np.mean((Z.argmax(axis=0) if len(Z) > 1 else Z > 0) == y))
+    return accuracy(Z, y) if len(Z) > 1 else float(np.mean((Z > 0) == y))
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
     """Fit the net: a generator that yields, after each epoch, train loss, train score, test loss, test score.
@@ -269,7 +261,6 @@ def search(data, args, rng):
         yield L, (f"--optimizer {args.optimizer} --activation {args.activation} --lr {args.lr:.2g} "
                   f"--hidden {' '.join(map(str, args.hidden))}"), args
 
-
 # --- Figure ---------------------------------------------------------------------------------------------
 
 def plot(net, data, history, thetas, part, path, show):
@@ -300,10 +291,9 @@ def plot(net, data, history, thetas, part, path, show):
             W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"
         title += ": blue excites, red inhibits"
         units = np.linalg.norm(W, axis=1).argsort()[:-50:-1]    # the 49 largest
-        datasets.plot_sheet(ax["W"], W[units].reshape(size), title=title, signed=True)
+        datasets.plot_sheet(ax["W"], W[units].reshape(size), title, signed=True)
         datasets.plot_mistakes(ax["M"], X.reshape(size), y, P, data.classes)
     datasets.finish(fig, path, show)
-
 
 # --- Command line ---------------------------------------------------------------------------------------
 
@@ -327,8 +317,7 @@ def main(argv=None):
     """Run the script with the command line argv; return what came out."""
     args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
-    data = datasets.load(args.dataset or "mnist", args.seed, fallback=None if args.dataset else "digits")
-    data = datasets.as_rows(data)
+    data = datasets.as_rows(datasets.load(args.dataset, args.seed))
     images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
     datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
     watched, part = data, "test"
@@ -340,21 +329,18 @@ def main(argv=None):
             _, best, args = min(rows, key=lambda row: row[0])
             print(f"the best: {best}")
     net, loss, optimizer = build(data, args, rng)
-    if args.load:
-        datasets.read_weights(args.load, net.weights)
+    datasets.read_weights(args.load, net.weights)
     datasets.summary(f"mlp.py learns {data.name}", data._replace(X_train=watched.X_train), net)
     training = train(net, loss, optimizer, watched, args.epochs, args.batch_size, rng)
     words = SCORES if data.classes else SCORES.replace("accuracy {:.2%}", "RMSE {:.4f}")
     history, thetas, seconds = watch(training, args.epochs, words.replace("test", part), keep=net.theta.copy)
     Z, y = predict(net, data.X_test), batch_last(data.y_test)
     result = score(Z, y)
-    words = in_words(result, y.size) if data.classes else f"RMSE {result:.4f}"
+    words = datasets.in_words(result, y.size) if data.classes else f"RMSE {result:.4f}"
     print(f"test {words} after {seconds:.0f} s")
-    if args.save:
-        np.savez(args.save, **net.weights)
+    datasets.write_weights(args.save, net.weights)
     plot(net, data, history, thetas, part, args.figure or f"figures/mlp-{data.name}.png", not args.no_show)
     return {"score": result, "loss": loss.forward(Z, y), "history": history, "net": net, "seconds": seconds}
-
 
 if __name__ == "__main__":
     datasets.run(main)

@@ -29,7 +29,6 @@ import numpy as np
 import datasets
 from datasets import SCORES, Data, UserError, batch_last, finite, in_words, minibatches, watch
 
-
 # --- The neuron: X (D, N) has N examples in columns, z and a are (1, N), dv means ∂L/∂v -----------------
 
 def sigmoid(z):
@@ -74,7 +73,6 @@ class Perceptron:
         """The parameters (views), named and shaped as in torch.nn.Linear: weight (1, D), bias (1,)."""
         return {"weight": self.w.T, "bias": self.b[0]}
 
-
 # --- Training -------------------------------------------------------------------------------------------
 
 def evaluate(neuron, X, y):
@@ -94,7 +92,6 @@ def train(neuron, data, epochs, batch_size, lr, rng):
         finite(L, epoch * math.ceil(len(data.X_train) / batch_size), lr)
         yield L, accuracy, *evaluate(neuron, data.X_test, data.y_test)
 
-
 # --- Figure ---------------------------------------------------------------------------------------------
 
 def plot(neuron, data, pictures, history, path, file, show):
@@ -108,7 +105,7 @@ def plot(neuron, data, pictures, history, path, file, show):
     datasets.plot_curves(ax["l"], ax["a"], history, "accuracy")
     if pictures is not None:
         title = f"weights: blue speaks for {names[0]}, red for {names[1]}"
-        datasets.plot_sheet(ax["W"], -neuron.w.reshape(1, *pictures[0].shape), 1, title, signed=True)
+        datasets.plot_sheet(ax["W"], -neuron.w.reshape(1, *pictures[0].shape), title, signed=True)
         datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
     elif D == 2:
         x1, x2 = datasets.plot_plane(ax["W"], lambda X: np.vstack([1 - neuron.forward(X.T), neuron.a]), X, y,
@@ -127,7 +124,6 @@ def plot(neuron, data, pictures, history, path, file, show):
     ax["z"].set(title="the test examples by their z", xlabel="z", ylabel="examples", ymargin=0.15)
     ax["z"].legend(loc="upper left", ncols=2)
     datasets.finish(fig, file, show)
-
 
 # --- Command line ---------------------------------------------------------------------------------------
 
@@ -160,8 +156,7 @@ def main(argv=None):
     datasets.fill_in(args, dict(epochs=100, batch_size=n, lr=0.5) if points else
                      dict(epochs=50, batch_size=32, lr=0.03), 0 if points else n)
     neuron = Perceptron(data.X_train.shape[1], args.rule)
-    if args.load:
-        datasets.read_weights(args.load, neuron.weights)
+    datasets.read_weights(args.load, neuron.weights)
     print(f"perceptron.py learns {data.name}, {' or '.join(data.classes)}: {len(data.X_train):,} examples to "
           f"train on, {len(data.X_test):,} to test on, {neuron.w.size + 1:,} parameters", flush=True)
     training = train(neuron, data, args.epochs, args.batch_size, args.lr, rng)
@@ -169,12 +164,10 @@ def main(argv=None):
                                    keep=lambda: (neuron.w.copy(), neuron.b.copy()))
     L, accuracy = evaluate(neuron, data.X_test, data.y_test)
     print(f"test {in_words(accuracy, len(data.y_test))} after {seconds:.0f} s")
-    if args.save:
-        np.savez(args.save, **neuron.weights)
+    datasets.write_weights(args.save, neuron.weights)
     figure = args.figure or f"figures/perceptron-{data.name}.png"
     plot(neuron, data, pictures, history, path, figure, not args.no_show)
     return {"accuracy": accuracy, "loss": L, "history": history, "neuron": neuron}
-
 
 if __name__ == "__main__":
     datasets.run(main)

@@ -34,13 +34,11 @@ import numpy as np
 import datasets
 from datasets import UserError, finite, one_vector, progress, watch
 
-
 # --- Cells: a sequence is (T, D, N), N examples of T steps; h and c are (H, N); dV means ∂L/∂V ----------
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. Results have the dtype of X, W, b:
-    for a gradient check make all float64 (and b not 0: at 0 a ReLU has a kink), then a net of the layers."""
+    each parameter `W` in `params`, and returns the gradient of its input. dtypes are those of X, W and b."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
     only_training = False   # True: skipped when the net predicts, as Dropout is
@@ -208,7 +206,6 @@ class Recurrent:
         self.dH[-len(above):] = above
         return self.cell.backward(self.dH)
 
-
 # --- Losses and optimizers as in mlp.py, and clipping ---------------------------------------------------
 
 class MSELoss:
@@ -244,10 +241,8 @@ class Optimizer:
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
-            if self.t % 50 == 0:
-                g += 1e-18                              # or m, s sink below 1e-38, if g stays 0: slow
-            if self.weight_decay:
-                g += self.weight_decay * theta          # (38)  g ← g + λ θ
+            if self.weight_decay or self.t % 50 == 0:   # 1e-18: or m, s sink below 1e-38, if g stays 0: slow
+                g += self.weight_decay * theta + 1e-18  # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
 class SGD(Optimizer):
@@ -278,7 +273,6 @@ def clip(gradient, limit):
     norm = math.sqrt(gradient @ gradient)               # (87)  |g| = √ Σ g²
     if norm > limit:
         gradient *= limit / norm                        # (88)  g ← g · limit / |g|
-
 
 # --- Tasks ----------------------------------------------------------------------------------------------
 
@@ -395,7 +389,6 @@ class Series:
                   "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
 
-
 # --- Training -------------------------------------------------------------------------------------------
 
 CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
@@ -439,7 +432,6 @@ def sample(net, task, n, temperature, prime, rng):
         ids = rng.choice(len(P), 1, p=P / P.sum())
         text += task.classes[ids[0]]
     return text
-
 
 # --- Figure ---------------------------------------------------------------------------------------------
 
@@ -516,12 +508,11 @@ def plot(runs, run, task, args):
         ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     datasets.finish(fig, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
 
-
 # --- Command line ---------------------------------------------------------------------------------------
 
 def choose_task(args, rng):
     """The task that --dataset names. Settings missing from args get the usual values for that task."""
-    name = args.dataset or "shakespeare"
+    name = args.dataset or ""
     if name == "adding":
         datasets.fill_in(args, dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0))
         return Adding(args.batch_size, args.window, rng)
@@ -530,7 +521,7 @@ def choose_task(args, rng):
         name, values, season = datasets.load_series(name, args.column, args.seed)
         return Series(name, values, args.season or season)
     datasets.fill_in(args, dict(batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0))
-    name, text = datasets.load_text(name, None if args.dataset else "python-docs")
+    name, text = datasets.load_text(args.dataset)
     task = Text(name, text, args.batch_size, args.window)
     args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
     task.encode(args.prime)                             # complain about unknown characters now, not later
@@ -587,8 +578,7 @@ def main(argv=None):
             parameters = sum(getattr(layer, name).size for name in layer.params)
             print(f"{type(layer).__name__:14}{size:15}   {parameters:10,}")
         print(f"{'total':29}   {net.theta.size:10,}", flush=True)
-        if args.load:
-            datasets.read_weights(args.load, net.weights)
+        datasets.read_weights(args.load, net.weights)
         optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
         training = train(net, loss, optimizer, task, args.epochs, args.clip)
         history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test loss {:.4f}", say)
@@ -607,15 +597,13 @@ def main(argv=None):
             size = run["net"].theta.size
             print(f"{cell.upper():4}   {size:10,}   {run['seconds']:7.1f}   {run['loss']:9.4f}")
     result = runs.get(args.cell, runs[cell])
-    if args.save:
-        np.savez(args.save, **result["net"].weights)
+    datasets.write_weights(args.save, result["net"].weights)
     if text and args.sample:
         result["sample"] = sample(result["net"], task, args.sample, args.temperature, args.prime,
                                   np.random.default_rng(args.seed))
         print(f"--- a sample at temperature {args.temperature:g}\n{result['sample']}\n---")
     plot(runs, result, task, args)
     return {**result, "runs": runs}
-
 
 if __name__ == "__main__":
     datasets.run(main)

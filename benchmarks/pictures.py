@@ -42,6 +42,5 @@ def main():
                         str(ROOT / f"docs/{name}.png")], check=True, env={**os.environ, "MPLBACKEND": "Agg"})
     overview()
 
-
 if __name__ == "__main__":
     main()

@@ -85,6 +85,5 @@ def main():
             print(f"| `python {command}` | {units[0]}: {statistics.mean(values):.4g} | {min(values):.4g} | "
                   f"{max(values):.4g} | {statistics.median(seconds)} |", flush=True)
 
-
 if __name__ == "__main__":
     main()

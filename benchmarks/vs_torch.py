@@ -31,7 +31,6 @@ import mlp
 import perceptron
 import rnn
 
-
 # --- The twins ------------------------------------------------------------------------------------------
 
 def twin(net, dtype=None):
@@ -102,13 +101,12 @@ def train_twin(model, loss, optimizer, data, epochs, batch_size):
             L = loss(Z, y).item()
     return score(Z, y)
 
-
 # --- One side, in a process of its own ------------------------------------------------------------------
 
 def default_run(script, *argv):
     """What the script trains by default: net, loss and optimizer, the data, the options."""
     args = script.parse_args(argv)
-    data = datasets.load("mnist", 0, fallback="digits")
+    data = datasets.load()
     volumes = script is cnn or "--conv" in argv
     data = datasets.as_rows(data) if script is mlp else datasets.as_pictures(data, volumes)
     datasets.fill_in(args, autoencoder.CONV if "--conv" in argv else script.USUAL)
@@ -155,7 +153,7 @@ def train_neuron(side, epochs):
 
 def train_writer(cell, side, epochs, H=128, T=64, N=32, lr=0.01, limit=1.0):
     """rnn.py's default run with one kind of cell. Returns when the training began, and the test loss."""
-    rng, task = np.random.default_rng(0), rnn.Text(*datasets.load_text("shakespeare", "python-docs"), N, T)
+    rng, task = np.random.default_rng(0), rnn.Text(*datasets.load_text(), N, T)
     net, loss = rnn.Recurrent(rnn.CELLS[cell](task.D, H, rng), rnn.Linear(H, task.K, rng)), task.Loss()
     if side == "numpy":
         optimizer, start = rnn.Adam(net, lr), time.perf_counter()
@@ -205,7 +203,6 @@ def one_side(script, side, epochs):
     print(json.dumps({"seconds": (time.perf_counter() - start) / epochs, "score": score,
                       "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
-
 # --- Growth ---------------------------------------------------------------------------------------------
 
 def growth():
@@ -229,7 +226,6 @@ def growth():
         doubled = {**base, name: 2 * base[name]}
         pairs = [milliseconds(*doubled.values()) / milliseconds(*base.values()) for _ in range(7)]
         print(f"    {name:13} doubled: {statistics.median(pairs):.2f} times as long")
-
 
 # --- The comparison -------------------------------------------------------------------------------------
 
@@ -267,7 +263,6 @@ def main(argv=None):
                      f"accuracy {100 * m['score']:.2f} %")
             print(f"    {side}  {m['seconds']:6.3g} s per epoch   peak {m['peak']:5.0f} MB   "
                   f"test {score} after {args.epochs * (100 if script == 'perceptron' else 1)} epochs")
-
 
 if __name__ == "__main__":
     main()

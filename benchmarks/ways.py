@@ -27,7 +27,6 @@ import vs_torch
 
 rng = np.random.default_rng(0)
 
-
 # --- The usual way: batch first -------------------------------------------------------------------------
 
 class Dense:
@@ -208,7 +207,6 @@ def usual_step(layers, memory, X, y, t, lr=0.001):
         theta -= lr * (m / (1 - 0.9 ** t)) / (np.sqrt(s / (1 - 0.999 ** t)) + 1e-8)
     return float(L)
 
-
 # --- The measurement ------------------------------------------------------------------------------------
 
 def seconds(step, repeats=60):
@@ -290,7 +288,6 @@ def main():
     Z = net.forward(X)[0].reshape(K, T, N).transpose(2, 1, 0).reshape(-1, K)
     assert np.allclose(Z, out, atol=1e-4), "outputs must agree"
     compare("rnn.py, lstm", ours, layers, rows, text[1:].T.ravel(), work, best)
-
 
 if __name__ == "__main__":
     main()
