@@ -36,10 +36,10 @@ from datasets import UserError, finite, minibatches, one_vector, predict, watch
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. dtypes are those of X, W and b."""
+    each parameter `W` in `params`, and returns the gradient of its input. X, W, b, dW, db share one dtype."""
     params = {}             # our names for the parameters, and PyTorch's
-    needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
-    only_training = False   # True: skipped when the net predicts, as Dropout is
+    needs_dX = True         # False: backward may skip ∂L/∂X, as nobody needs it of a net's first layer
+    only_training = False   # True: skipped when the net predicts, as Dropout is (in mlp.py)
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
@@ -123,8 +123,8 @@ def spread(Z, W, s, p, size):
 
 class Conv2d(Layer):
     """K kernels W (K, C, kH, kW), each laid on every s-th place of X (C, H, W, N), padded by p zeros: Z
-    (K, H', W', N) says how well it fits there. `kernel` is one side or (kH, kW). Place (i, j) for Z[k,h,w] is
-    y = s h + i − p, x = s w + j − p. Each Σ is over all indices not on the left; in (49), (50) also n."""
+    (K, H', W', N) says how well it fits there. `kernel` is a number or (kH, kW). Place (i, j) for Z[k,h,w] is
+    y = s h + i − p, x = s w + j − p. Each Σ is over the others of k, c, i, j, h, w; in (49), (50) also n."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -171,7 +171,7 @@ class Flatten(Layer):
     """Volumes (C, H, W, N) as columns (C H W, N)."""
     def forward(self, X):
         self.shape = X.shape[:-1]
-        return X.reshape(-1, X.shape[-1])               # (54)  d = (c H + h) W + w
+        return X.reshape(-1, X.shape[-1])               # (54)  d = (c H + h) W + w,  of X (C, H, W, N)
 
     def backward(self, dA):
         return dA.reshape(*self.shape, -1)
@@ -185,7 +185,7 @@ class Unflatten(Flatten):
 
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
-    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name."""
+    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: as in PyTorch."""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))

@@ -595,7 +595,7 @@ def parser(about, default, others, optimizers=(), own="a folder with one sub-fol
         option("--weight-decay", type=number(float, 0), metavar="L", help="pulls all weights towards 0")
     option("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed gives the same numbers")
     option("--save", type=_written(".npz"), metavar="FILE.npz", help="write the weights, named as in PyTorch")
-    option("--load", metavar="FILE.npz", help="start from these weights of a net with the same layers")
+    option("--load", metavar="FILE.npz", help="start from these weights: same layers, same data")
     option("--figure", type=_written(".png", ".pdf", ".svg"), metavar="FILE.png", help="where to save it")
     option("--no-show", action="store_true", help="save the figure, but open no window")
     return parser

@@ -31,10 +31,10 @@ from datasets import SCORES, UserError, accuracy, batch_last, finite, minibatche
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. dtypes are those of X, W and b."""
+    each parameter `W` in `params`, and returns the gradient of its input. X, W, b, dW, db share one dtype."""
     params = {}             # our names for the parameters, and PyTorch's
-    needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
-    only_training = False   # True: skipped when the net predicts, as Dropout is
+    needs_dX = True         # False: backward may skip ∂L/∂X, as nobody needs it of a net's first layer
+    only_training = False   # True: skipped when the net predicts, as Dropout is (in mlp.py)
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
@@ -113,7 +113,7 @@ class Dropout(Layer):
 
 class Sequential:
     """Layers in sequence. All parameters share one vector `theta`, all gradients one vector `dtheta`; each
-    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: W, b by name."""
+    layer's W, b, dW, db are views of these: write into them, never replace them. `weights`: as in PyTorch."""
     def __init__(self, *layers):
         self.layers = layers
         self.theta, self.dtheta, self.weights = one_vector(dict(enumerate(layers)))

@@ -38,10 +38,10 @@ from datasets import UserError, finite, one_vector, progress, watch
 
 class Layer:
     """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. dtypes are those of X, W and b."""
+    each parameter `W` in `params`, and returns the gradient of its input. X, W, b, dW, db share one dtype."""
     params = {}             # our names for the parameters, and PyTorch's
-    needs_dX = True         # False in the first layer of a net in training: its ∂L/∂X is never used
-    only_training = False   # True: skipped when the net predicts, as Dropout is
+    needs_dX = True         # False: backward may skip ∂L/∂X, as nobody needs it of a net's first layer
+    only_training = False   # True: skipped when the net predicts, as Dropout is (in mlp.py)
 
 def flat(X):
     """All steps side by side, (T, D, N) to (D, TN): a sum over steps and examples is one matrix product."""
