@@ -1216,7 +1216,7 @@ class TestCommandLine(Test):
         """The runs that the last test checks go on beside the other tests."""
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
-        cls.place, shorter = Path(folder.name), {"rnn": "rnn --epochs 1 --hidden 64", "cnn": "cnn --epochs 5"}
+        cls.place, shorter = Path(folder.name), {"rnn": "rnn --epochs 1 --hidden 64", "cnn": "cnn --epochs 3"}
         cls.runs = {script: cls.start(shorter.get(script, script), cls.place) for script in SCRIPTS}
 
     @classmethod
