@@ -528,7 +528,7 @@ def follow(net, data, n, **titles):
     plot_sheet needs."""
     X = batch_last(data.X_test[[n]])
     sheets = [(data.X_test[n], f"one picture\n({caption(data.classes[data.y_test[n]])})")]
-    for layer in net.layers:
+    for layer in [layer for layer in net.layers if not layer.only_training]:
         X, title = layer.forward(X), titles.get(type(layer).__name__)
         if title and X.ndim == 4:
             sheets.append((X[..., 0], f"{title}\n{' x '.join(map(str, X.shape[:3]))}", True))

@@ -41,7 +41,6 @@ HELPERS = {"unroll", "correlate", "kernel_gradient", "spread", "flat", "sigmoid_
 EQUIVALENT = {
     "any negative size means the rest": [
         ("np.stack(columns, axis=2)", "1", "(2)"), ("return X.reshape(-1, X.shape[-1])", "1", "(2)"),
-        ("dZ.reshape(len(dZ), -1) @ ones", "1", "(2)"),
         ("dA.reshape(*self.shape, -1)", "1", "(2)"),
         ("dU[t].reshape(-1, N)", "1", "(2)"), ("a.reshape(T, -1, N)", "1", "(2)"),
         (".reshape(units, -1, N)", "1", "(2)"), ("reshape(X.shape[1], -1)", "1", "(2)"),
@@ -49,7 +48,6 @@ EQUIVALENT = {
         ("dZ.reshape(K, len(windows), -1)", "1", "(2)"), ("reshape(-1, K) @ Z.reshape(K, -1)", "1", "(2)")],
     "more room than needed: the rest is never read": [
         ("padded = np.zeros", "2", "(3)"), ("X = np.zeros((C, height + 2", "2", "(3)")],
-    "all dZ[k] have the same size": [("ones = np.ones(dZ[0].size", "0", "(1)")],
     "noise is as likely below 0 as above": [
         ("X = X + np.float32(noise)", "X + np.float32", "(X - np.float32")],
     "both ways find the same directions, whatever the scale": [
