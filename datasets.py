@@ -1,4 +1,4 @@
-"""What the scripts share: data and minibatches, progress bars, weights, plots, clear error messages.
+"""What the scripts share: data, your own pictures, minibatches, progress bars, weights, plots, clear errors.
 
     data = load("mnist")                   # one row per example, images as uint8
     for X, y in minibatches(data.X_train, data.y_train, 128, rng): ...   # batch last, float32
@@ -353,16 +353,20 @@ _AIRLINE = """
 340318362348363435491505404359310337360342406396420472548559463407362405417391419461472535622606508461390432
 """
 
+def _or_instead(load, name, other):
+    """What load(name) gives or, if that cannot be downloaded, load(other)."""
+    try:
+        return load(name)
+    except Unavailable as error:
+        print(f"{error}; using {other} instead", flush=True)
+        return load(other)
+
 def load_text(name=None):
     """The name and the characters of shakespeare, of python-docs (the reference that comes with Python), or
     of a UTF-8 file; without a name, shakespeare, or python-docs if that cannot be downloaded. Raises
     UserError."""
     if name is None:
-        try:
-            return load_text("shakespeare")
-        except Unavailable as error:
-            print(f"{error}; using python-docs instead", flush=True)
-            return load_text("python-docs")
+        return _or_instead(load_text, "shakespeare", "python-docs")
     try:
         if name == "python-docs":
             from pydoc_data.topics import topics
@@ -422,11 +426,7 @@ def load(name=None, seed=0):
     mnist, or digits if that cannot be downloaded. `seed` determines generated sets, and the train/test split
     of sets without a standard one. Raises UserError."""
     if name is None:
-        try:
-            return load("mnist")
-        except Unavailable as error:
-            print(f"{error}; using digits instead", flush=True)
-            return load("digits")
+        return _or_instead(load, "mnist", "digits")
     rng = np.random.default_rng([seed, 1])          # not the script's own stream, default_rng(seed)
     if name == "digits":
         X, y = _digits(np.random.default_rng(0), 12_000)
