@@ -22,6 +22,7 @@ import urllib.request
 import warnings
 import zlib
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -417,6 +418,198 @@ def load_series(name, column=None, seed=0):
             raise UserError(f"{name}, line {line}: no number in {header[k]}: {lines[line - 1]}") from None
     return Path(name).stem, np.array(values), 12
 
+# --- Sequences: tasks for a recurrent net ---------------------------------------------------------------
+
+# A task has D inputs, K outputs, `classes` (none: it asks for numbers), and windows(training), which yields
+# inputs X (T, D, N), targets Y (..., T'N) for the last T' steps, and T' (0 means T); in training, exactly
+# `steps` times, as (46) assumes. `carry`: each window continues where the previous one ended. report(net, L)
+# says what a net of the held-out loss L has reached; show(ax, run, fresh), if there is one, draws what the
+# net of a run has learnt, beside a fresh one.
+
+class Text:
+    """Predict the next character from all before it; the last tenth of the text is held out. N readers start
+    at N places in the text and read windows of T characters; the state is carried from window to window."""
+    carry = True
+
+    def __init__(self, name, text, N, T):
+        self.name, self.N, self.T, self.classes = name, N, T, sorted(set(text))
+        self.D = self.K = len(self.classes)
+        cut = len(text) * 9 // 10
+        self.amount = f"{cut:,} characters to train on, {len(text) - cut:,} to test on"
+        self.text, self.steps = (text[:cut], text[cut:]), math.ceil((cut // N - 1) / T)
+        self.ids = [self.encode(part) for part in self.text]
+        if cut < N * (T + 1) or len(text) - cut < T + 1:
+            raise UserError(f"{name} has {len(text):,} characters, too few for {N} readers with windows "
+                            f"of {T}: try a lower --batch-size or --window")
+
+    def encode(self, text):
+        """The text as character numbers (T,)."""
+        numbers = {character: k for k, character in enumerate(self.classes)}
+        strange = sorted(set(text) - set(numbers))
+        if strange:
+            raise UserError(f"the character {strange[0]!r} never occurs in {self.name}")
+        return np.array([numbers[character] for character in text])
+
+    def one_hot(self, ids):
+        """Character numbers (T, N) as one-hot columns (T, D, N): a single 1, in the row of that number."""
+        return np.eye(self.D, dtype=np.float32)[:, ids].transpose(1, 0, 2)
+
+    def windows(self, training):
+        ids = self.ids[0 if training else 1]
+        N = min(self.N, len(ids) // (self.T + 1))
+        streams = ids[:len(ids) // N * N].reshape(N, -1).T
+        for t in range(0, len(streams) - 1, self.T):
+            window = streams[t:t + self.T + 1]
+            yield self.one_hot(window[:-1]), window[1:].ravel(), 0
+
+    def report(self, net, L):
+        return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {np.exp(L):.1f})", {}
+
+    def telling(self, net):
+        """For six things that a reader knows, find the unit that correlates best with each over held-out
+        text. Return {name: (the size of this correlation, the unit's state over the last T characters (T,),
+        turned so that high means yes)}, and these characters."""
+        text, column, letter, known = self.text[1][:5000], 0, 0, []
+        net.forward(self.one_hot(self.encode(text)[:, None]))
+        h = net.H[:, :, 0]
+        for a in text:
+            column, letter = (0 if a == "\n" else column + 1), (letter + 1 if a.isalpha() else 0)
+            known.append((a.isupper(), column, letter, a in "aeiouAEIOU", a in " \n", a in ".,:;!?"))
+        x, y = ((a - a.mean(axis=0)) / (a.std(axis=0) + 1e-9) for a in (np.array(known, float), h))
+        r = x.T @ y / len(text)
+        names = "capital", "place in line", "place in word", "vowel", "space", "punctuation"
+        rows = zip(names, r, np.abs(r).argmax(axis=1))
+        # Not what never occurs in the text:
+        found = {name: (abs(row[k]), np.sign(row[k]) * h[-90:, k]) for name, row, k in rows if row[k]}
+        return found, text[-90:]
+
+    def show(self, ax, run, fresh):
+        (before, _), (found, passage) = self.telling(fresh), self.telling(run["net"])
+        states = [h for _, h in found.values()] or np.zeros((1, len(passage)))
+        image = ax.imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+        ax.set_yticks(range(len(found)), [f"{what}: {before[what][0]:.2f} → {r:.2f}"
+                                          for what, (r, _) in found.items()])
+        ax.set_xticks(range(len(passage)), list(passage.replace("\n", "¶")), family="monospace")
+        ax.set_title(f"the {run['cell'].upper()} unit that follows each best, over a held-out passage "
+                     "(the best unit's correlation before training → now)")
+        ax.figure.colorbar(image, ax=ax, label="h, blue for yes", pad=0.01)
+
+class Adding:
+    """Add up two of T numbers in [0, 1]; a second input marks them, one in each half (after Hochreiter &
+    Schmidhuber 1997). Without memory, one can hardly do better than always answer 1; the error is then the
+    variance of the sum, 1/6."""
+    carry, classes, D, K, name, steps = False, (), 2, 1, "adding", 100
+
+    def __init__(self, N, T, rng):
+        self.N, self.T, self.rng = N, T, rng
+        self.amount = f"{self.steps * N:,} sequences to train on, redrawn each epoch, {20 * N:,} to test on"
+        self.held_out = [self.draw() for _ in range(20)]
+
+    def draw(self):
+        X = np.zeros((self.T, 2, self.N), np.float32)
+        X[:, 0] = self.rng.random((self.T, self.N))
+        for start, stop in (0, self.T // 2), (self.T // 2, self.T):
+            X[self.rng.integers(start, stop, self.N), 1, np.arange(self.N)] = 1
+        return X, (X[:, :1] * X[:, 1:]).sum(axis=0), 1
+
+    def windows(self, training):
+        return (self.draw() for _ in range(self.steps)) if training else self.held_out
+
+    def report(self, net, L):
+        return f"mean squared error {L:.4f} (0.1667 without memory)", {}
+
+class Series:
+    """Forecast a series whose last third is held out. The net sees how the growth over one season (of the
+    logarithm, if all values are positive) changes from step to step, and predicts the next change. It gets
+    the series and its mirror image: treating up and down alike keeps a free run from drifting."""
+    carry, classes, D, K, steps = False, (), 1, 1, 1
+
+    def __init__(self, name, values, season):
+        self.name, self.values, self.season = name, np.array(values, float), season
+        self.cut = len(values) * 2 // 3
+        if self.cut < 2 * season + 4:
+            raise UserError(f"{name} has {len(values)} values: too few for a --season of {season}")
+        positive = self.values.min() > 0
+        self.unbend, self.level = (np.exp, np.log(self.values)) if positive else (np.asarray, self.values)
+        growth = self.level[season:] - self.level[:-season]  # (91)  gₜ = ln yₜ − ln yₜ₋ₛ
+        change = np.diff(growth)                        # (92)  xₜ = gₜ − gₜ₋₁
+        self.n_test = len(values) - self.cut
+        self.amount = f"{self.cut:,} values to train on, {self.n_test:,} to test on, seasons of {season}"
+        self.scale = change[:-self.n_test].std() or 1.0
+        self.X = (np.stack([change, -change], axis=-1)[:, None] / self.scale).astype(np.float32)
+
+    def windows(self, training):
+        X, last = (self.X[:-self.n_test], 0) if training else (self.X, self.n_test)
+        yield X[:-1], X[1:][-last:].reshape(1, -1), last
+
+    def forecasts(self, net):
+        """Held-out values by name: the truth; the net's forecasts, one step ahead and from its own forecasts
+        alone; and those of four simple rules, of which `constant growth`, too, sees no held-out ones."""
+        def odd(Z):
+            z, mirrored = Z.reshape(-1, 2).T
+            return (z - mirrored) / 2                   # (93)  ẑ(x) = ½ (z(x) − z(−x))
+
+        s, cut, level = self.season, self.cut, self.level
+        seasonal, last = level[cut - s:-s], level[cut - 1:-1]
+        rule = seasonal + last - level[cut - s - 1:-s - 1]
+        changes = odd(net.forward(self.X[:-1], last=self.n_test)[0])
+        own, x, state = [np.array([y, y]) for y in level[:cut]], self.X[:-self.n_test], 0
+        while len(own) < len(level):                    # free run of the net, and of the rule, whose ẑ is 0
+            Z, state = net.forward(x, state, last=1)
+            z = float(odd(Z)[0])
+            growth = own[-1] - own[-1 - s] + [self.scale * z, 0]
+            own.append(own[-s] + growth)                # (94)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
+            x = np.array([[[z, -z]]], np.float32)
+        free, constant = np.transpose(own[cut:])
+        levels = {"truth": level[cut:], "last value": last, "last season's value": seasonal,
+                  "last season times growth": rule, "constant growth": constant, "net, free run": free,
+                  "net, one step": rule + self.scale * changes}
+        return {name: self.unbend(values) for name, values in levels.items()}
+
+    def report(self, net, L):
+        """Print the RMSE of each forecast; say which simple rules the net does not beat (nan: all)."""
+        forecasts = self.forecasts(net)
+        truth = forecasts.pop("truth")
+        rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
+        for name, error in rmse.items():
+            print(f"    {name:24} RMSE {error:.4g}")
+        free = "running free (of the rules, only constant growth sees as little)"
+        for how, name in ("one step ahead", "net, one step"), (free, "net, free run"):
+            better = ", ".join(rule for rule in rmse if "net" not in rule and not rmse[name] < rmse[rule])
+            print(f"{how} the net {'does not beat ' + better if better else 'beats every simple rule'}")
+        return f"RMSE {rmse['net, one step']:.4g}", {"rmse": rmse}
+
+    def show(self, ax, run, fresh):
+        shown = np.arange(self.cut - self.season, min(len(self.values), self.cut + 10 * self.season))
+        truth = self.values[shown]
+        ax.plot(shown, truth, "k-", linewidth=2, label="truth")
+        lines, forecasts = ("k:", "C3-.", "C2--", "C2:", "C1-", "C0-"), self.forecasts(run["net"])
+        for line, (rule, error) in zip(lines, run["rmse"].items()):
+            ax.plot(shown[self.season:], forecasts[rule][:len(shown) - self.season], line,
+                    label=f"{rule}: RMSE {error:.4g}")              # of the whole third
+        margin = np.ptp(truth) / 2                      # not more for a free run that goes astray
+        title = f"{self.name}: the held-out third (at most ten seasons), and the {run['cell'].upper()}"
+        ax.set(title=title, xlabel="step", ylabel="value",
+               ylim=(truth.min() - margin, truth.max() + margin))
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+def choose_task(args, usual, rng):
+    """The task that --dataset names. Settings missing from args get their `usual` values for this kind."""
+    name = args.dataset or ""
+    if name == "adding":
+        fill_in(args, usual["adding"])
+        return Adding(args.batch_size, args.window, rng)
+    if name in ("airline", "sine") or name.lower().endswith((".csv", ".tsv")):
+        fill_in(args, usual["series"])
+        name, values, season = load_series(name, args.column, args.seed)
+        return Series(name, values, args.season or season)
+    name, text = load_text(args.dataset)
+    fill_in(args, usual["text"], len(text) // (args.window or usual["text"]["window"]), steps=300)
+    task = Text(name, text, args.batch_size, args.window)
+    args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
+    task.encode(args.prime)                             # complain about unknown characters now, not later
+    return task
+
 # --- What the scripts call ------------------------------------------------------------------------------
 
 _NAMES = ("blobs", "xor", "moons", "circles", "spirals", "sine", "iris", "digits", *_FILES)
@@ -612,16 +805,24 @@ def summary(what, data, net, more={}):
     by name: each a function that counts something, given a layer and its output Z (..., n)."""
     print(f"{what}: {len(data.X_train):,} examples to train on, {len(data.X_test):,} to test on, "
           f"{net.theta.size:,} parameters")
-    columns = {"parameters": lambda layer, Z: sum(getattr(layer, name).size for name in layer.params), **more}
-    print("layer         output per example", *columns, sep="   ")
-    X, sums, numbers = batch_last(data.X_train[:1]), 0, "".join(f"   {{:{len(name)},}}" for name in columns)
+    X, rows = batch_last(data.X_train[:1]), []
     for layer in net.layers:
         X = layer.forward(X)
-        counts = np.array([count(layer, X) for count in columns.values()])
-        sums = sums + counts
         size = " x ".join(map(str, X.shape[:-1]))
-        print(f"{type(layer).__name__:14}{size:>18}{numbers.format(*counts)}")
-    print(f"{'total':32}{numbers.format(*sums)}", flush=True)
+        rows.append((layer, size, *(count(layer, X) for count in more.values())))
+    table("output per example", rows, *more)
+
+def table(output, rows, *more):
+    """Print the table of a net's layers. A row holds a layer, the size of its output, which the title
+    `output` explains, and a number for each of the columns `more`."""
+    columns, sums, width = ("parameters", *more), 0, len(output)
+    print(f"layer         {output}", *columns, sep="   ")
+    numbers = "".join(f"   {{:{len(name)},}}" for name in columns)
+    for layer, size, *counts in rows:
+        counts = np.array([sum(getattr(layer, name).size for name in layer.params), *counts])
+        sums = sums + counts
+        print(f"{type(layer).__name__:14}{size:>{width}}{numbers.format(*counts)}")
+    print(f"{'total':{14 + width}}{numbers.format(*sums)}", flush=True)
 
 def one_vector(layers):
     """Put the parameters of all `layers`, a dict by name, into one vector theta, and their gradients into
@@ -640,6 +841,32 @@ def one_vector(layers):
         setattr(layer, "d" + ours, dW.reshape(old.shape))
         weights[name] = W if "bias" in name else W.reshape(old.shape)
     return theta, dtheta, weights
+
+class Halves:
+    """A recurrent net that halves its minibatches, if they are large, between two threads: `net` and a `copy`
+    of it. Element-wise functions of NumPy use one processor only; so BLAS must not use two either (which
+    OMP_NUM_THREADS=1 tells it, before NumPy starts), or both would be in each other's way."""
+    def __init__(self, net, copy):
+        self.net, self.copy, self.dtheta = net, copy, net.dtheta
+        self.pool = ThreadPoolExecutor(2, initializer=lambda: np.seterr(all="ignore"))
+
+    def forward(self, X, state=0, last=0):
+        halve = os.environ.get("OMP_NUM_THREADS") == "1" and X.shape[-1] >= 100
+        self.nets = [self.net, self.copy] if halve else [self.net]
+        self.copy.theta[:] = self.net.theta
+        Xs = np.array_split(X, len(self.nets), axis=-1)
+        states = zip(*(np.array_split(h, len(self.nets), axis=-1) for h in state)) if state else [0] * len(Xs)
+        parts = self.pool.map(lambda net, X, state: net.forward(X, state, last), self.nets, Xs, states)
+        Zs, states = zip(*parts)
+        Z = np.concatenate([Z.reshape(len(Z), -1, X.shape[-1]) for X, Z in zip(Xs, Zs)], axis=-1)
+        self.shape = Z.shape                            # (K, T, N), for backward
+        return Z.reshape(len(Z), -1), tuple(np.concatenate(h, axis=-1) for h in zip(*states))
+
+    def backward(self, dZ):
+        dZs = np.array_split(dZ.reshape(self.shape), len(self.nets), axis=-1)
+        list(self.pool.map(lambda net, dZ: net.backward(dZ.reshape(len(dZ), -1)), self.nets, dZs))
+        for net in self.nets[1:]:
+            self.dtheta += net.dtheta
 
 def read_weights(path, weights):
     """Fill the arrays of `weights`, by name, from an .npz file, if there is a path; UserError if names or

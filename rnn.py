@@ -1,10 +1,9 @@
 """Recurrent networks: RNN, LSTM and GRU, trained through time on text, time series, and a memory test.
 
 A recurrent net reads a sequence step by step, and carries a state, its memory, from each step to the next.
-Backpropagation through time is backpropagation through the unrolled loop: the gradient travels back step by
-step and is multiplied by the same matrix each time, so it vanishes or explodes. The gates of LSTM and GRU
-give it a way around the matrix. The README derives the equations in the right margin, under the same
-numbers. Code shared with other scripts is copied verbatim, so some of it may go unused here.
+On the way back through the unrolled loop, the gradient is multiplied by the same matrix at each step, so it
+vanishes or explodes. The gates of LSTM and GRU give it a way around the matrix. The README derives the
+equations in the margin. Code shared with other scripts is copied verbatim: some may go unused here.
 
     python rnn.py                                      learn to write Shakespeare, character by character
     python rnn.py --compare                            the three cells on the same budget
@@ -28,11 +27,15 @@ representations using RNN encoder-decoder for statistical machine translation" (
 # dependencies = ["numpy", "matplotlib"]
 # ///
 import math
+import os
+
+if __name__ == "__main__":                              # not by BLAS: a thread for each half of a minibatch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
 import datasets
-from datasets import UserError, finite, one_vector, progress, watch
+from datasets import Adding, Halves, finite, one_vector, progress, watch
 
 # --- Cells: a sequence is (T, D, N), N examples of T steps; h and c are (H, N); dV means ∂L/∂V ----------
 
@@ -47,32 +50,28 @@ def flat(X):
     """All steps side by side, (T, D, N) to (D, TN): a sum over steps and examples is one matrix product."""
     return X.transpose(1, 0, 2).reshape(X.shape[1], -1)
 
-def sigmoid_in_place(a):
-    """σ(a) = ½ (1 + tanh ½a)."""
-    a *= 0.5
-    np.tanh(a, out=a)
-    a *= 0.5
-    a += 0.5
+def sigmoid(z):
+    return 0.5 * (1 + np.tanh(0.5 * z))
 
 class Cell(Layer):
     """A layer with a state. forward(X, state) takes a sequence X (T, D, N) and the initial state, a tuple of
     arrays (H, N), or 0; it returns h at all steps (T, H, N) and the final state. backward(dH) takes ∂L/∂h at
     all steps from above, adds in place what comes back from later steps, and returns ∂L/∂X and ∂L/∂state.
-    Each kind of cell has G gates and two methods. `step` computes h from A and U (G, H, N); it may overwrite
-    A with the gates, and keep one more array in kept[t]. `step_back` takes the gates and ∂L/∂h, fills dA (and
-    dU, unless `only_sum`), and returns what reaches the previous h other than through U. A cell with two
-    states finds cₜ₋₁ in C[t], writes cₜ into C[t + 1], and takes dc back from ∂L/∂cₜ to ∂L/∂cₜ₋₁."""
+    Each kind has G gates and two methods. `step` computes h from A and U (G, H, N); it may overwrite A with
+    the gates, and keep one more array in kept[t]. `step_back` takes the gates and ∂L/∂h, fills dA (and dU,
+    unless `only_sum`), and returns what reaches the previous h other than through U. A cell with two states
+    finds cₜ₋₁ in C[t], writes cₜ into C[t + 1], and takes dc back from ∂L/∂cₜ to ∂L/∂cₜ₋₁."""
     params = {"W_ih": "weight_ih_l0", "W_hh": "weight_hh_l0",           # (GH, D), (GH, H)
               "b_ih": "bias_ih_l0", "b_hh": "bias_hh_l0"}               # (GH, 1), (GH, 1)
     states = 1                                          # arrays in the state
     only_sum = True                                     # a step uses only the sum A + U, so dU is dA
 
     def __init__(self, D, H, rng):
-        self.size = H
-        for name, columns in zip(self.params, (D, H, 1, 1)):
-            W = rng.uniform(-1, 1, (self.G * H, columns)) / math.sqrt(H)  # (57)  W, b ~ U(−1, 1) / √H
-            setattr(self, name, W.astype(np.float32))
-            setattr(self, "d" + name, np.zeros_like(W, np.float32))
+        self.size, small = H, math.sqrt(1 / (3 * H))    # (57)  Var W_ih = 1,  Var W_hh, b = 1 / 3H
+        for name, columns, deviation in zip(self.params, (D, H, 1, 1), (1, small, small, small)):
+            W = deviation * rng.standard_normal((self.G * H, columns), np.float32)
+            setattr(self, name, W)
+            setattr(self, "d" + name, np.zeros_like(W))
 
     def forward(self, X, state):
         (T, _, N), self.X = X.shape, X
@@ -127,8 +126,7 @@ class LSTM(Cell):
         A += U                                          # A becomes the gates, in place
         i, f, g, o = A
         np.tanh(g, out=g)                               # (69)  g = tanh a_g
-        sigmoid_in_place(A[:2])
-        sigmoid_in_place(o)                             # (70)  i, f, o = σ(a_i), σ(a_f), σ(a_o)
+        A[:2], o[:] = sigmoid(A[:2]), sigmoid(o)        # (70)  i, f, o = σ(a_i), σ(a_f), σ(a_o)
         self.C[t + 1] = f * self.C[t] + i * g           # (71)  cₜ = f cₜ₋₁ + i g             (H, N)
         return o * np.tanh(self.C[t + 1], out=self.kept[t])  # (72)  hₜ = o tanh cₜ               (H, N)
 
@@ -148,8 +146,7 @@ class GRU(Cell):
 
     def step(self, t, A, U):
         (r, z, n), self.kept[t] = A, U[2]               # A becomes the gates, in place
-        A[:2] += U[:2]
-        sigmoid_in_place(A[:2])                         # (79)  r, z = σ(A_r + U_r), σ(A_z + U_z)
+        A[:2] = sigmoid(A[:2] + U[:2])                  # (79)  r, z = σ(A_r + U_r), σ(A_z + U_z)
         n += r * U[2]
         np.tanh(n, out=n)                               # (80)  n = tanh(A_n + r U_n)
         return n + z * (self.H[t] - n)                  # (81)  hₜ = (1 − z) n + z hₜ₋₁         (H, N)
@@ -202,8 +199,7 @@ class Recurrent:
         """Return ∂L/∂X and ∂L/∂state, given ∂L/∂Z of the latest forward. Leaves ∂L/∂h at all steps in dH."""
         _, units, N = self.H.shape
         above = self.output.backward(dZ).reshape(units, -1, N).swapaxes(0, 1)       # undoes flat
-        self.dH = np.zeros_like(self.H)
-        self.dH[-len(above):] = above
+        self.dH = np.concatenate([np.zeros_like(self.H[len(above):]), above])
         return self.cell.backward(self.dH)
 
 # --- Losses and optimizers as in mlp.py, and clipping ---------------------------------------------------
@@ -274,130 +270,17 @@ def clip(gradient, limit):
     if norm > limit:
         gradient *= limit / norm                        # (88)  g ← g · limit / |g|
 
-# --- Tasks ----------------------------------------------------------------------------------------------
-
-# A task has D inputs, K outputs, a Loss, words to print, and windows(training), which yields inputs
-# X (T, D, N), targets Y (..., T'N) for the last T' steps, and T' (0 means T); in training, exactly `steps`
-# times, as (46) assumes. `carry`: each window continues where the previous one ended.
-
-class Text:
-    """Predict the next character from all before it; the last tenth of the text is held out. N readers start
-    at N places in the text and read windows of T characters; the state is carried from window to window."""
-    carry, Loss = True, CrossEntropyLoss
-
-    def __init__(self, name, text, N, T):
-        self.name, self.N, self.T, self.classes = name, N, T, sorted(set(text))
-        self.D = self.K = len(self.classes)
-        cut = len(text) * 9 // 10
-        self.amount = f"{cut:,} characters to train on, {len(text) - cut:,} to test on"
-        self.text, self.steps = (text[:cut], text[cut:]), math.ceil((cut // N - 1) / T)
-        if cut < N * (T + 1) or len(text) - cut < T + 1:
-            raise UserError(f"{name} has {len(text):,} characters, too few for {N} readers with windows "
-                            f"of {T}: try a lower --batch-size or --window")
-
-    def encode(self, text):
-        """The text as character numbers (T,)."""
-        strange = sorted(set(text) - set(self.classes))
-        if strange:
-            raise UserError(f"the character {strange[0]!r} never occurs in {self.name}")
-        return np.searchsorted(self.classes, list(text))
-
-    def one_hot(self, ids):
-        """Character numbers (T, N) as one-hot columns (T, D, N): a single 1, in the row of that number."""
-        return np.eye(self.D, dtype=np.float32)[:, ids].transpose(1, 0, 2)
-
-    def windows(self, training):
-        ids = self.encode(self.text[0 if training else 1])
-        N = min(self.N, len(ids) // (self.T + 1))
-        streams = ids[:len(ids) // N * N].reshape(N, -1).T
-        for t in range(0, len(streams) - 1, self.T):
-            window = streams[t:t + self.T + 1]
-            yield self.one_hot(window[:-1]), window[1:].ravel(), 0
-
-    def in_words(self, L):
-        return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {np.exp(L):.1f})"
-
-class Adding:
-    """Add up two of T numbers in [0, 1]; a second input marks them, one in each half (after Hochreiter &
-    Schmidhuber 1997). Without memory, one can hardly do better than always answer 1; the error is then the
-    variance of the sum, 1/6."""
-    carry, Loss, D, K, name, steps = False, MSELoss, 2, 1, "adding", 100
-
-    def __init__(self, N, T, rng):
-        self.N, self.T, self.rng = N, T, rng
-        self.amount = f"{self.steps * N:,} sequences to train on, redrawn each epoch, {20 * N:,} to test on"
-        self.held_out = [self.draw() for _ in range(20)]
-
-    def draw(self):
-        X = np.zeros((self.T, 2, self.N), np.float32)
-        X[:, 0] = self.rng.random((self.T, self.N))
-        for start, stop in (0, self.T // 2), (self.T // 2, self.T):
-            X[self.rng.integers(start, stop, self.N), 1, np.arange(self.N)] = 1
-        return X, (X[:, :1] * X[:, 1:]).sum(axis=0), 1
-
-    def windows(self, training):
-        return (self.draw() for _ in range(self.steps)) if training else self.held_out
-
-    def in_words(self, L):
-        return f"mean squared error {L:.4f} (0.1667 without memory)"
-
-class Series:
-    """Forecast a series whose last third is held out. The net sees how the growth over one season (of the
-    logarithm, if all values are positive) changes from step to step, and predicts the next change. It gets
-    the series and its mirror image: treating up and down alike keeps a free run from drifting."""
-    carry, Loss, D, K, steps = False, MSELoss, 1, 1, 1
-
-    def __init__(self, name, values, season):
-        self.name, self.values, self.season = name, np.array(values, float), season
-        self.cut = len(values) * 2 // 3
-        if self.cut < 2 * season + 4:
-            raise UserError(f"{name} has {len(values)} values: too few for a --season of {season}")
-        positive = self.values.min() > 0
-        self.unbend, self.level = (np.exp, np.log(self.values)) if positive else (np.asarray, self.values)
-        growth = self.level[season:] - self.level[:-season]  # (89)  gₜ = ln yₜ − ln yₜ₋ₛ
-        change = np.diff(growth)                        # (90)  xₜ = gₜ − gₜ₋₁
-        self.n_test = len(values) - self.cut
-        self.amount = f"{self.cut:,} values to train on, {self.n_test:,} to test on, seasons of {season}"
-        self.scale = change[:-self.n_test].std() or 1.0
-        self.X = (np.stack([change, -change], axis=-1)[:, None] / self.scale).astype(np.float32)
-
-    def windows(self, training):
-        X, last = (self.X[:-self.n_test], 0) if training else (self.X, self.n_test)
-        yield X[:-1], flat(X[1:][-last:]), last
-
-    def forecasts(self, net):
-        """Held-out values by name: the truth; the net's forecasts, one step ahead and from its own forecasts
-        alone; and those of four simple rules, of which `constant growth`, too, sees no held-out ones."""
-        def odd(Z):
-            z, mirrored = Z.reshape(-1, 2).T
-            return (z - mirrored) / 2                   # (91)  ẑ(x) = ½ (z(x) − z(−x))
-
-        s, cut, level = self.season, self.cut, self.level
-        seasonal, last = level[cut - s:-s], level[cut - 1:-1]
-        rule = seasonal + last - level[cut - s - 1:-s - 1]
-        changes = odd(net.forward(self.X[:-1], last=self.n_test)[0])
-        own, x, state = [np.array([y, y]) for y in level[:cut]], self.X[:-self.n_test], 0
-        while len(own) < len(level):                    # free run of the net, and of the rule, whose ẑ is 0
-            Z, state = net.forward(x, state, last=1)
-            z = float(odd(Z)[0])
-            growth = own[-1] - own[-1 - s] + [self.scale * z, 0]
-            own.append(own[-s] + growth)                # (92)  ln ŷₜ = ln yₜ₋ₛ + gₜ₋₁ + ẑ
-            x = np.array([[[z, -z]]], np.float32)
-        free, constant = np.transpose(own[cut:])
-        levels = {"truth": level[cut:], "last value": last, "last season's value": seasonal,
-                  "last season times growth": rule, "constant growth": constant, "net, free run": free,
-                  "net, one step": rule + self.scale * changes}
-        return {name: self.unbend(values) for name, values in levels.items()}
-
 # --- Training -------------------------------------------------------------------------------------------
 
 CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 def build(cell, task, args):
-    """The net for the task, with the same initial weights at every call."""
+    """The net for the task, with the same initial weights at every call, and its loss."""
     rng = np.random.default_rng(args.seed)
-    return Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
+    net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
+    net.cell.needs_dX = False
+    return net, CrossEntropyLoss() if task.classes else MSELoss()
 
 def evaluate(net, loss, task):
     """The mean loss over the held-out part."""
@@ -410,7 +293,7 @@ def evaluate(net, loss, task):
 def train(net, loss, optimizer, task, epochs, limit):
     """Fit the net, with gradients clipped to the norm `limit`: a generator that yields, after each
     epoch, train and test loss. UserError if the loss is not finite."""
-    step, steps, net.cell.needs_dX = 0, epochs * task.steps, False
+    step, steps = 0, epochs * task.steps
     for epoch in range(1, epochs + 1):
         losses, state = [], 0                           # truncated: the state goes on, the gradient stops
         for X, Y, last in progress(task.windows(training=True), f"epoch {epoch}/{epochs}", task.steps):
@@ -428,55 +311,34 @@ def sample(net, task, n, temperature, prime, rng):
     for _ in range(n):
         Z, state = net.forward(task.one_hot(ids[:, None]), state, last=1)
         z = Z[:, 0].astype(float)
-        P = np.exp((z - z.max()) / temperature)         # (93)  Pₖ ∝ exp(Zₖ / τ)
+        P = np.exp((z - z.max()) / temperature)         # (89)  Pₖ ∝ exp(Zₖ / τ)
         ids = rng.choice(len(P), 1, p=P / P.sum())
         text += task.classes[ids[0]]
     return text
 
 # --- Figure ---------------------------------------------------------------------------------------------
 
-def reach(net, task):
+def reach(net, loss, task):
     """|∂L/∂h| at each step of a held-out window, last step first and scaled to 1; L is its loss."""
     X, Y, _ = next(iter(task.windows(training=False)))
-    loss = task.Loss()
     loss.forward(net.forward(X, last=1)[0], Y[..., -X.shape[2]:])
     net.backward(loss.backward())
-    norms = np.linalg.norm(net.dH, axis=(1, 2))[::-1]   # (94)  |∂L/∂hₜ| / |∂L/∂h_T|
+    norms = np.linalg.norm(net.dH, axis=(1, 2))[::-1]   # (90)  |∂L/∂hₜ| / |∂L/∂h_T|
     return norms / norms[0]
 
-def telling(net, task):
-    """For six things that a reader knows, find the unit that correlates best with each over held-out text.
-    Return {name: (the size of this correlation, the unit's state over the last T characters (T,), turned so
-    that high means yes)}, and these characters."""
-    text, column, letter, known = task.text[1][:5000], 0, 0, []
-    net.forward(task.one_hot(task.encode(text)[:, None]))
-    h = net.H[:, :, 0]
-    for a in text:
-        column, letter = (0 if a == "\n" else column + 1), (letter + 1 if a.isalpha() else 0)
-        known.append((a.isupper(), column, letter, a in "aeiouAEIOU", a in " \n", a in ".,:;!?"))
-    x, y = ((a - a.mean(axis=0)) / (a.std(axis=0) + 1e-9) for a in (np.array(known, float), h))
-    r = x.T @ y / len(text)
-    names = "capital", "place in line", "place in word", "vowel", "space", "punctuation"
-    rows = zip(names, r, np.abs(r).argmax(axis=1))
-    # Not what never occurs in the text:
-    found = {name: (abs(row[k]), np.sign(row[k]) * h[-90:, k]) for name, row, k in rows if row[k]}
-    return found, text[-90:]
-
 def plot(runs, run, task, args):
-    """The loss curves of all runs; how far back the gradient reaches; and, for one of them, what some units
-    follow, or the forecasts."""
-    net, name, wide = run["net"], run["cell"].upper(), isinstance(task, (Text, Series))
+    """The loss curves of all runs; how far back the gradient reaches; and what the task shows of one run."""
+    wide = hasattr(task, "show")
     fig, ax = datasets.figure("CG;BB" if wide else "CG", 13, 8 if wide else 4.5)
     for k, cell in enumerate(CELLS):
-        label, fresh = cell.upper(), build(cell, task, args)
-        ax["G"].semilogy(reach(fresh, task)[:101], f"C{k}:", label=f"{label}, before training")
+        name, (fresh, loss) = cell.upper(), build(cell, task, args)
+        ax["G"].semilogy(reach(fresh, loss, task)[:101], f"C{k}:", label=f"{name}, before training")
         if cell in runs:
-            ax["G"].semilogy(reach(runs[cell]["net"], task)[:101], f"C{k}-", label=f"{label}, trained")
-            for column, line, part in (0, "--", "train"), (1, "-", "test"):
-                L = [row[column] for row in runs[cell]["history"]]
-                ax["C"].plot(range(1, len(L) + 1), L, f"C{k}{line}", label=f"{label}, {part}",
+            ax["G"].semilogy(reach(runs[cell]["net"], loss, task)[:101], f"C{k}-", label=f"{name}, trained")
+            for line, part, L in zip(("--", "-"), ("train", "test"), zip(*runs[cell]["history"])):
+                ax["C"].plot(range(1, len(L) + 1), L, f"C{k}{line}", label=f"{name}, {part}",
                              marker="." if len(L) < 30 else "")
-    ax["C"].set(title="loss" + (", nats per character" if isinstance(task, Text) else ""))
+    ax["C"].set(title="loss, nats per character" if task.classes else "loss")
     datasets.epochs_axis(ax["C"], len(run["history"]))
     if isinstance(task, Adding):
         ax["C"].axhline(1 / 6, color="gray", label="without memory")
@@ -484,64 +346,17 @@ def plot(runs, run, task, args):
                 xmargin=0, ylim=(1e-8, 10))
     ax["C"].legend(fontsize=8)
     ax["G"].legend(fontsize=8)
-    if isinstance(task, Text):
-        (before, _), (found, passage) = telling(build(run["cell"], task, args), task), telling(net, task)
-        states = [h for _, h in found.values()] or np.zeros((1, len(passage)))
-        image = ax["B"].imshow(states, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
-        ax["B"].set_yticks(range(len(found)), [f"{what}: {before[what][0]:.2f} → {r:.2f}"
-                                               for what, (r, _) in found.items()])
-        ax["B"].set_xticks(range(len(passage)), list(passage.replace("\n", "¶")), family="monospace")
-        ax["B"].set_title(f"the {name} unit that follows each best, over a held-out passage (the best unit's "
-                          "correlation before training → now)")
-        fig.colorbar(image, ax=ax["B"], label="h, blue for yes", pad=0.01)
-    elif isinstance(task, Series):
-        shown = np.arange(task.cut - task.season, min(len(task.values), task.cut + 10 * task.season))
-        truth = task.values[shown]
-        ax["B"].plot(shown, truth, "k-", linewidth=2, label="truth")
-        lines, forecasts = ("k:", "C3-.", "C2--", "C2:", "C1-", "C0-"), task.forecasts(net)
-        for line, (rule, error) in zip(lines, run["rmse"].items()):
-            ax["B"].plot(shown[task.season:], forecasts[rule][:len(shown) - task.season], line,
-                         label=f"{rule}: RMSE {error:.4g}")         # of the whole third
-        margin = np.ptp(truth) / 2                      # not more for a free run that goes astray
-        ax["B"].set(title=f"{task.name}: the held-out third (at most ten seasons), and the {name}",
-                    xlabel="step", ylabel="value", ylim=(truth.min() - margin, truth.max() + margin))
-        ax["B"].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    if wide:
+        task.show(ax["B"], run, build(run["cell"], task, args)[0])
     datasets.finish(fig, args.figure or f"figures/rnn-{task.name}.png", not args.no_show)
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-def choose_task(args, rng):
-    """The task that --dataset names. Settings missing from args get the usual values for that task."""
-    name = args.dataset or ""
-    if name == "adding":
-        datasets.fill_in(args, dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0))
-        return Adding(args.batch_size, args.window, rng)
-    if name in ("airline", "sine") or name.lower().endswith((".csv", ".tsv")):
-        datasets.fill_in(args, dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05))
-        name, values, season = datasets.load_series(name, args.column, args.seed)
-        return Series(name, values, args.season or season)
-    datasets.fill_in(args, dict(batch_size=32, lr=1e-2, hidden=128, window=64, weight_decay=0))
-    name, text = datasets.load_text(args.dataset)
-    task = Text(name, text, args.batch_size, args.window)
-    args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
-    task.encode(args.prime)                             # complain about unknown characters now, not later
-    datasets.fill_in(args, dict(epochs=5), task.steps * args.batch_size, steps=300)
-    return task
+USUAL = {"text": dict(epochs=4, batch_size=128, lr=2e-2, hidden=128, window=64, weight_decay=0),
+         "series": dict(epochs=100, lr=1e-2, hidden=16, weight_decay=0.05),
+         "adding": dict(epochs=20, batch_size=64, lr=1e-2, hidden=64, window=100, weight_decay=0)}
 
-def report(forecasts):
-    """Print and return the RMSE of each forecast; say which simple rules the net does not beat (nan: all)."""
-    truth = forecasts.pop("truth")
-    rmse = {name: math.sqrt(np.mean((values - truth) ** 2)) for name, values in forecasts.items()}
-    for name, value in rmse.items():
-        print(f"    {name:24} RMSE {value:.4g}")
-    free = "running free (of the rules, only constant growth sees as little)"
-    for how, name in ("one step ahead", "net, one step"), (free, "net, free run"):
-        better = ", ".join(rule for rule in rmse if "net" not in rule and not rmse[name] < rmse[rule])
-        print(f"{how} the net {'does not beat ' + better if better else 'beats every simple rule'}")
-    return rmse
-
-def main(argv=None):
-    """Run the script with the command line argv; return what came out."""
+def parse_args(argv=None):
     parser = datasets.parser(__doc__, "shakespeare", "python-docs, airline, sine, adding", OPTIMIZERS,
                              own="the path of a text or .csv file")
     option, number = parser.add_argument, datasets.number
@@ -558,52 +373,48 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.compare and args.load:
         parser.error("--compare trains three cells, but the weights of --load fit only one")
+    return args
 
+def main(argv=None):
+    """Run the script with the command line argv; return what came out."""
+    args = parse_args(argv)
     rng = np.random.default_rng(args.seed)
-    task = choose_task(args, rng)
-    text = isinstance(task, Text)
+    task = datasets.choose_task(args, USUAL, rng)
 
     def say(words):
         print(words)
-        if text:                                        # watch it learn to spell
-            written = sample(net, task, 80, args.temperature, args.prime, rng)[len(args.prime):]
-            print("    " + written.replace("\n", " / "))
+        if task.classes:                                # a text: watch it learn to spell
+            written = sample(net, task, 80, args.temperature, args.prime, rng)
+            print("    " + written[len(args.prime):].replace("\n", " / "))
 
     runs = {}
     for cell in CELLS if args.compare else [args.cell]:
-        net, loss = build(cell, task, args), task.Loss()
-        print(f"rnn.py learns {task.name} with {cell.upper()}: {task.amount}, {net.theta.size:,} parameters\n"
-              "layer         output per step   parameters")
-        for layer, size in (net.cell, args.hidden), (net.output, task.K):
-            parameters = sum(getattr(layer, name).size for name in layer.params)
-            print(f"{type(layer).__name__:14}{size:15}   {parameters:10,}")
-        print(f"{'total':29}   {net.theta.size:10,}", flush=True)
+        net, loss = build(cell, task, args)
+        print(f"rnn.py learns {task.name} with {cell.upper()}: {task.amount}, {net.theta.size:,} parameters")
+        datasets.table("output per step", [(net.cell, args.hidden), (net.output, task.K)])
         datasets.read_weights(args.load, net.weights)
         optimizer = OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
-        training = train(net, loss, optimizer, task, args.epochs, args.clip)
+        halves = Halves(net, build(cell, task, args)[0])
+        training = train(halves, loss, optimizer, task, args.epochs, args.clip)
         history, _, seconds = watch(training, args.epochs, "train loss {:.4f}   test loss {:.4f}", say)
         L = evaluate(net, loss, task)
-        runs[cell] = dict(cell=cell, net=net, task=task, history=history, loss=L, seconds=seconds)
-        if isinstance(task, Series):
-            rmse = runs[cell]["rmse"] = report(task.forecasts(net))
-            print(f"test RMSE {rmse['net, one step']:.4g} after {seconds:.0f} s")
-        else:
-            print(f"test {task.in_words(L)} after {seconds:.0f} s")
+        words, more = task.report(net, L)
+        print(f"test {words} after {seconds:.0f} s")
+        runs[cell] = dict(cell=cell, net=net, task=task, history=history, loss=L, seconds=seconds, **more)
         if len(history) < args.epochs:                  # interrupted
             break
     if args.compare:
         print("cell   parameters   seconds   test loss")
         for cell, run in runs.items():
-            size = run["net"].theta.size
-            print(f"{cell.upper():4}   {size:10,}   {run['seconds']:7.1f}   {run['loss']:9.4f}")
-    result = runs.get(args.cell, runs[cell])
-    datasets.write_weights(args.save, result["net"].weights)
-    if text and args.sample:
-        result["sample"] = sample(result["net"], task, args.sample, args.temperature, args.prime,
-                                  np.random.default_rng(args.seed))
-        print(f"--- a sample at temperature {args.temperature:g}\n{result['sample']}\n---")
-    plot(runs, result, task, args)
-    return {**result, "runs": runs}
+            print(f"{cell.upper():7}{run['net'].theta.size:10,}{run['seconds']:10.1f}{run['loss']:12.4f}")
+    run = runs.get(args.cell, runs[cell])
+    datasets.write_weights(args.save, run["net"].weights)
+    if task.classes and args.sample:
+        run["sample"] = sample(run["net"], task, args.sample, args.temperature, args.prime,
+                               np.random.default_rng(args.seed))
+        print(f"--- a sample at temperature {args.temperature:g}\n{run['sample']}\n---")
+    plot(runs, run, task, args)
+    return {**run, "runs": runs}
 
 if __name__ == "__main__":
     datasets.run(main)

@@ -20,7 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-os.environ.update(OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2", MPLBACKEND="Agg")
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 
@@ -151,43 +152,45 @@ def train_neuron(side, epochs):
                 score = criterion(z, targets).item(), ((z > 0) == targets).float().mean().item()
     return start, score[1]
 
-def train_writer(cell, side, epochs, H=128, T=64, N=32, lr=0.01, limit=1.0):
+def train_writer(cell, side, epochs):
     """rnn.py's default run with one kind of cell. Returns when the training began, and the test loss."""
-    rng, task = np.random.default_rng(0), rnn.Text(*datasets.load_text(), N, T)
-    net, loss = rnn.Recurrent(rnn.CELLS[cell](task.D, H, rng), rnn.Linear(H, task.K, rng)), task.Loss()
+    args = rnn.parse_args([])
+    task = datasets.choose_task(args, rnn.USUAL, np.random.default_rng(0))
+    net, loss = rnn.build(cell, task, args)
     if side == "numpy":
-        optimizer, start = rnn.Adam(net, lr), time.perf_counter()
-        return start, list(rnn.train(net, loss, optimizer, task, epochs, limit))[-1][1]
+        net = datasets.Halves(net, rnn.build(cell, task, args)[0])
+        optimizer, start = rnn.Adam(net, args.lr), time.perf_counter()
+        return start, list(rnn.train(net, loss, optimizer, task, epochs, args.clip))[-1][1]
     import torch
     torch.set_num_threads(2)
-    model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(task.D, H),
-                                 "output": torch.nn.Linear(H, task.K)})
+    model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(task.D, args.hidden),
+                                 "output": torch.nn.Linear(args.hidden, task.K)})
     model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.weights.items()})
-    optimizer, start, step = torch.optim.Adam(model.parameters(), lr), time.perf_counter(), 0
+    optimizer, start, step = torch.optim.Adam(model.parameters(), args.lr), time.perf_counter(), 0
 
-    def losses(text):
+    def losses(part):
         """The loss of each window, and how many characters it judges. Carries the state, not its gradient."""
-        ids, state = torch.tensor(task.encode(text)), None
-        readers = min(N, len(ids) // (T + 1))
+        ids, state = torch.tensor(task.ids[part]), None
+        readers = min(args.batch_size, len(ids) // (args.window + 1))
         streams = ids[:len(ids) // readers * readers].reshape(readers, -1).T
-        for t in range(0, len(streams) - 1, T):
-            window = streams[t:t + T + 1]
+        for t in range(0, len(streams) - 1, args.window):
+            window = streams[t:t + args.window + 1]
             h, state = model["cell"](torch.nn.functional.one_hot(window[:-1], task.K).float(), state)
             state = tuple(part.detach() for part in state) if cell == "lstm" else state.detach()
             Z = model["output"](h).reshape(-1, task.K)
             yield torch.nn.functional.cross_entropy(Z, window[1:].reshape(-1)), window[1:].numel()
 
     for _ in range(epochs):
-        for L, _ in losses(task.text[0]):
-            optimizer.param_groups[0]["lr"] = lr * (1 - step / (epochs * task.steps))
+        for L, _ in losses(0):
+            optimizer.param_groups[0]["lr"] = args.lr * (1 - step / (epochs * task.steps))
             step += 1
             L.item()
             optimizer.zero_grad()
             L.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
             optimizer.step()
         with torch.no_grad():
-            total, count = map(sum, zip(*((L.item() * n, n) for L, n in losses(task.text[1]))))
+            total, count = map(sum, zip(*((L.item() * n, n) for L, n in losses(1))))
     return start, total / count
 
 def one_side(script, side, epochs):
@@ -251,7 +254,9 @@ def main(argv=None):
         for _ in range(args.rounds):
             for side in runs:
                 command = [sys.executable, __file__, script, "--side", side, "--epochs", str(args.epochs)]
-                output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+                threads = "1" if side == "numpy" and script in rnn.CELLS else "2"      # see datasets.Halves
+                output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
+                                        env={**os.environ, "OMP_NUM_THREADS": threads}).stdout
                 runs[side].append(json.loads(output.splitlines()[-1]))
         medians = {side: {key: statistics.median(run[key] for run in results) for key in results[0]}
                    for side, results in runs.items()}
