@@ -1,4 +1,4 @@
-"""What the scripts share: data, your own pictures, minibatches, progress bars, weights, plots, clear errors.
+"""What the scripts share: data, your own pictures, texts and series, minibatches, weights, plots, errors.
 
     data = load("mnist")                   # one row per example, images as uint8
     for X, y in minibatches(data.X_train, data.y_train, 128, rng): ...   # batch last, float32

@@ -75,16 +75,15 @@ class Cell(Layer):
 
     def forward(self, X, state):
         (T, _, N), self.X = X.shape, X
-        b_ih, b_hh = (np.repeat(b, N, axis=1) for b in (self.b_ih, self.b_hh))  # faster than broadcasting
         A = self.W_ih @ X
-        A += b_ih                                       # (58)  A = W_ih X + b_ih            (T, GH, N)
+        A += self.b_ih                                  # (58)  A = W_ih X + b_ih            (T, GH, N)
         self.gates = A.reshape(T, self.G, self.size, N)
         history = np.empty((self.states, T + 1, self.size, N), A.dtype)
         history[:, 0] = state
         self.H, self.C = history[0], history[-1]        # H[t] is hₜ₋₁, H[t + 1] is hₜ; in the LSTM, C is c
         self.kept = np.empty_like(self.H[1:])
         for t in range(T):
-            U = self.W_hh @ self.H[t] + b_hh            # (59)  Uₜ = W_hh hₜ₋₁ + b_hh           (GH, N)
+            U = self.W_hh @ self.H[t] + self.b_hh       # (59)  Uₜ = W_hh hₜ₋₁ + b_hh           (GH, N)
             self.H[t + 1] = self.step(t, self.gates[t], U.reshape(self.G, self.size, N))
         return self.H[1:], tuple(history[:, -1])
 
@@ -291,8 +290,8 @@ def evaluate(net, loss, task):
     return total / count
 
 def train(net, loss, optimizer, task, epochs, limit):
-    """Fit the net, with gradients clipped to the norm `limit`: a generator that yields, after each
-    epoch, train and test loss. UserError if the loss is not finite."""
+    """Fit the net to a task (see datasets.py), with gradients clipped to the norm `limit`: a generator that
+    yields, after each epoch, train and test loss. UserError if the loss is not finite."""
     step, steps = 0, epochs * task.steps
     for epoch in range(1, epochs + 1):
         losses, state = [], 0                           # truncated: the state goes on, the gradient stops
