@@ -158,9 +158,9 @@ def train_writer(cell, side, epochs):
     task = datasets.choose_task(args, rnn.USUAL, np.random.default_rng(0))
     net, loss = rnn.build(cell, task, args)
     if side == "numpy":
-        net = datasets.Halves(net, rnn.build(cell, task, args)[0])
-        optimizer, start = rnn.Adam(net, args.lr), time.perf_counter()
-        return start, list(rnn.train(net, loss, optimizer, task, epochs, args.clip))[-1][1]
+        halves, optimizer = datasets.Halves(net, rnn.build(cell, task, args)[0]), rnn.Adam(net, args.lr)
+        start = time.perf_counter()
+        return start, list(rnn.train(halves, loss, optimizer, task, epochs, args.clip))[-1][1]
     import torch
     torch.set_num_threads(2)
     model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(task.D, args.hidden),
