@@ -427,20 +427,20 @@ def load_series(name, column=None, seed=0):
 # net of a run has learnt, beside a fresh one.
 
 class Text:
-    """Predict the next character from all before it; the last tenth of the text is held out. N readers start
-    at N places in the text and read windows of T characters; the state is carried from window to window."""
+    """Predict the next character from all before it; the last tenth of the text is held out. Up to N readers
+    start at different places and read windows of T characters; the state is carried from each to the next."""
     carry = True
 
     def __init__(self, name, text, N, T):
+        cut = len(text) * 9 // 10
+        if len(text) - cut < T + 1:
+            raise UserError(f"{name} has {len(text):,} characters, too few for a --window of {T}")
         self.name, self.N, self.T, self.classes = name, N, T, sorted(set(text))
         self.D = self.K = len(self.classes)
-        cut = len(text) * 9 // 10
         self.amount = f"{cut:,} characters to train on, {len(text) - cut:,} to test on"
-        self.text, self.steps = (text[:cut], text[cut:]), math.ceil((cut // N - 1) / T)
+        self.text = text[:cut], text[cut:]
         self.ids = [self.encode(part) for part in self.text]
-        if cut < N * (T + 1) or len(text) - cut < T + 1:
-            raise UserError(f"{name} has {len(text):,} characters, too few for {N} readers with windows "
-                            f"of {T}: try a lower --batch-size or --window")
+        self.steps = math.ceil((cut // self.readers(self.ids[0]) - 1) / T)
 
     def encode(self, text):
         """The text as character numbers (T,)."""
@@ -454,9 +454,13 @@ class Text:
         """Character numbers (T, N) as one-hot columns (T, D, N): a single 1, in the row of that number."""
         return np.eye(self.D, dtype=np.float32)[:, ids].transpose(1, 0, 2)
 
+    def readers(self, ids):
+        """How many read these characters: N, or as many as get 16 windows each (each starts with no memory)."""
+        return max(1, min(self.N, len(ids) // (16 * self.T)))
+
     def windows(self, training):
         ids = self.ids[0 if training else 1]
-        N = min(self.N, len(ids) // (self.T + 1))
+        N = self.readers(ids)
         streams = ids[:len(ids) // N * N].reshape(N, -1).T
         for t in range(0, len(streams) - 1, self.T):
             window = streams[t:t + self.T + 1]
@@ -604,7 +608,7 @@ def choose_task(args, usual, rng):
         name, values, season = load_series(name, args.column, args.seed)
         return Series(name, values, args.season or season)
     name, text = load_text(args.dataset)
-    fill_in(args, usual["text"], len(text) // (args.window or usual["text"]["window"]), steps=300)
+    fill_in(args, usual["text"], len(text) // (args.window or usual["text"]["window"]), steps=150)
     task = Text(name, text, args.batch_size, args.window)
     args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
     task.encode(args.prime)                             # complain about unknown characters now, not later

@@ -170,8 +170,7 @@ def train_writer(cell, side, epochs):
 
     def losses(part):
         """The loss of each window, and how many characters it judges. Carries the state, not its gradient."""
-        ids, state = torch.tensor(task.ids[part]), None
-        readers = min(args.batch_size, len(ids) // (args.window + 1))
+        ids, state, readers = torch.tensor(task.ids[part]), None, task.readers(task.ids[part])
         streams = ids[:len(ids) // readers * readers].reshape(readers, -1).T
         for t in range(0, len(streams) - 1, args.window):
             window = streams[t:t + args.window + 1]
