@@ -455,7 +455,7 @@ class Text:
         return np.eye(self.D, dtype=np.float32)[:, ids].transpose(1, 0, 2)
 
     def readers(self, ids):
-        """How many read these characters: N, or as many as get 16 windows each (each starts with no memory)."""
+        """How many read these characters: N, or as many as get 16 windows each, as each starts afresh."""
         return max(1, min(self.N, len(ids) // (16 * self.T)))
 
     def windows(self, training):
@@ -470,9 +470,9 @@ class Text:
         return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {np.exp(L):.1f})", {}
 
     def telling(self, net):
-        """For six things that a reader knows, find the unit that correlates best with each over held-out
-        text. Return {name: (the size of this correlation, the unit's state over the last T characters (T,),
-        turned so that high means yes)}, and these characters."""
+        """For six things that a reader knows, find the unit that correlates best with each over the first
+        5,000 held-out characters. Return {name: (the size of this correlation, the unit's state over the last
+        90 of them (90,), turned so that high means yes)}, and these 90."""
         text, column, letter, known = self.text[1][:5000], 0, 0, []
         net.forward(self.one_hot(self.encode(text)[:, None]))
         h = net.H[:, :, 0]
@@ -525,7 +525,7 @@ class Adding:
 class Series:
     """Forecast a series whose last third is held out. The net sees how the growth over one season (of the
     logarithm, if all values are positive) changes from step to step, and predicts the next change. It gets
-    the series and its mirror image: treating up and down alike keeps a free run from drifting."""
+    these and the same with the sign reversed: treating up and down alike keeps a free run from drifting."""
     carry, classes, D, K, steps = False, (), 1, 1, 1
 
     def __init__(self, name, values, season):
@@ -548,7 +548,7 @@ class Series:
 
     def forecasts(self, net):
         """Held-out values by name: the truth; the net's forecasts, one step ahead and from its own forecasts
-        alone; and those of four simple rules, of which `constant growth`, too, sees no held-out ones."""
+        alone; and those of four simple rules, of which only `constant growth` sees no held-out value."""
         def odd(Z):
             z, mirrored = Z.reshape(-1, 2).T
             return (z - mirrored) / 2                   # (93)  ẑ(x) = ½ (z(x) − z(−x))
@@ -848,8 +848,8 @@ def one_vector(layers):
 
 class Halves:
     """A recurrent net that halves its minibatches, if they are large, between two threads: `net` and a `copy`
-    of it. Element-wise functions of NumPy use one processor only; so BLAS must not use two either (which
-    OMP_NUM_THREADS=1 tells it, before NumPy starts), or both would be in each other's way."""
+    of it. For NumPy's element-wise functions use one processor only. BLAS must then keep to one thread (set
+    OMP_NUM_THREADS=1 before NumPy starts; else nothing is halved), or they get in each other's way."""
     def __init__(self, net, copy):
         self.net, self.copy, self.dtheta = net, copy, net.dtheta
         self.pool = ThreadPoolExecutor(2, initializer=lambda: np.seterr(all="ignore"))

@@ -1151,7 +1151,7 @@ class Test_datasets(Test):
             datasets.fill_in(args, dict(epochs=2, batch_size=10), examples)
             self.assertEqual(vars(args), dict(epochs=epochs, batch_size=10))
         self.few_digits(60, 40)
-        for line, epochs in ("perceptron --dataset digits", 600), (f"{BOOK} --hidden 4", 10):
+        for line, epochs in ("perceptron --dataset digits", 600), (f"{BOOK} --hidden 4", 5):
             self.assertEqual(len(self.learn(line)[0]["history"]), epochs)
 
     def test_pictures_stand_upright_on_paper(self):
