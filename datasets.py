@@ -955,12 +955,18 @@ def epochs_axis(ax, epochs):
     else:                                               # most happens early
         ax.set_xscale("log")
 
+def plot_losses(ax, history, color, name):
+    """Curves of the loss in training and in the test, from rows (train loss, test loss)."""
+    for line, part, L in zip(("--", "-"), ("train", "test"), np.reshape(history, (-1, 2)).T):
+        dot = "." if len(L) < 30 else ""                # else a single epoch is invisible
+        ax.plot(range(1, len(L) + 1), L, color + dot + line, label=f"{name}, {part}")
+
 def plot_curves(loss, score, history, name, part="test"):
     """Training and test curves in two panels, from rows (train loss, train score, test loss, test score)."""
     for ax, column, title in (loss, 0, "loss"), (score, 1, name):
         for offset, label in (0, "train"), (2, part):
             ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
-                    marker="." if len(history) < 30 else "")        # else a single epoch is invisible
+                    marker="." if len(history) < 30 else "")        # as in plot_losses
         ax.set_title(title)
         epochs_axis(ax, len(history))
         ax.legend()

@@ -335,9 +335,7 @@ def plot(runs, run, task, args):
         ax["G"].semilogy(reach(fresh, loss, task)[:101], f"C{k}:", label=f"{name}, before training")
         if cell in runs:
             ax["G"].semilogy(reach(runs[cell]["net"], loss, task)[:101], f"C{k}-", label=f"{name}, trained")
-            for line, part, L in zip(("--", "-"), ("train", "test"), np.reshape(runs[cell]["history"], (-1, 2)).T):
-                ax["C"].plot(range(1, len(L) + 1), L, f"C{k}{line}", label=f"{name}, {part}",
-                             marker="." if len(L) < 30 else "")
+            datasets.plot_losses(ax["C"], runs[cell]["history"], f"C{k}", name)
     ax["C"].set(title="loss, nats per character" if task.classes else "loss")
     datasets.epochs_axis(ax["C"], len(run["history"]))
     if isinstance(task, Adding):

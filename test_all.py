@@ -567,6 +567,17 @@ class Test_rnn(Test):
                 Z = net.forward(task.one_hot(task.encode(likeliest[:k])[:, None]))[0]
                 self.assertEqual(task.classes[Z[:, -1].argmax()], likeliest[k])
 
+    def test_readers_and_losses(self):
+        """Few characters have few readers. The net need not find the gradient of characters."""
+        task = datasets.Text("book", FOX * 20, 3, 7)
+        self.assertEqual([task.readers(np.zeros(n)) for n in (0, 7, 16 * 14, 16 * 7 * 9)], [1, 1, 2, 3])
+        net, loss = rnn.build("gru", task, Namespace(hidden=3, seed=0))
+        self.assertTrue(isinstance(loss, rnn.CrossEntropyLoss) and not net.cell.needs_dX)
+        ax = mock.Mock()
+        datasets.plot_losses(ax, [(4, 5), (2, 3)], "C1", "GRU")
+        drawn = [(list(call.args[1]), call.args[2], call.kwargs["label"]) for call in ax.plot.call_args_list]
+        self.assertEqual(drawn, [([4, 2], "C1.--", "GRU, train"), ([5, 3], "C1.-", "GRU, test")])
+
     def test_telling_units(self):
         """The text has neither capitals nor punctuation; what is left, the units follow as far as is said."""
         task = datasets.Text("book", FOX * 20, 1, 7)
