@@ -855,7 +855,8 @@ class Halves:
         self.pool = ThreadPoolExecutor(2, initializer=lambda: np.seterr(all="ignore"))
 
     def forward(self, X, state=0, last=0):
-        halve = os.environ.get("OMP_NUM_THREADS") == "1" and X.shape[-1] >= 100
+        threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")       # of BLAS
+        halve = threads == "1" and X.shape[-1] >= 100
         self.nets = [self.net, self.copy] if halve else [self.net]
         self.copy.theta[:] = self.net.theta
         Xs = np.array_split(X, len(self.nets), axis=-1)

@@ -255,7 +255,8 @@ def main(argv=None):
                 command = [sys.executable, __file__, script, "--side", side, "--epochs", str(args.epochs)]
                 threads = "1" if side == "numpy" and script in rnn.CELLS else "2"      # see datasets.Halves
                 output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
-                                        env={**os.environ, "OMP_NUM_THREADS": threads}).stdout
+                                        env={**os.environ, "OMP_NUM_THREADS": threads,
+                                             "OPENBLAS_NUM_THREADS": threads}).stdout
                 runs[side].append(json.loads(output.splitlines()[-1]))
         medians = {side: {key: statistics.median(run[key] for run in results) for key in results[0]}
                    for side, results in runs.items()}
