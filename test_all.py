@@ -4,6 +4,7 @@ Needs only NumPy and matplotlib; no network, no screen. If PyTorch is installed,
 with it; otherwise those tests are reported as skipped.
 """
 import ast
+import atexit
 import functools
 import gzip
 import hashlib
@@ -1251,28 +1252,32 @@ OPTIONS = {     # a command, and options that each change its numbers
     "autoencoder --dataset digits --hidden 8 --latent 2 --epochs 1": "--lr 0.1, --optimizer sgd, "
         "--noise 0.5, --weight-decay 0.1, --batch-size 99, --mask 0.5, --loss bce, --hidden 9, --seed 1"}
 
+def start(line, folder):
+    """A process that runs a command line, without data, network and screen."""
+    script, *argv = line.split()
+    environment = {**os.environ, "DATASETS_DIR": str(folder), "PYTHONWARNINGS": "error::RuntimeWarning"}
+    process = subprocess.Popen([sys.executable, str(HERE / f"{script}.py"), *argv], cwd=folder, text=True,
+                               env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    atexit.register(process.kill)
+    return process
+
+def finish(process):
+    """The exit code of a process, and what it printed."""
+    out, err = process.communicate(timeout=1000)
+    return process.returncode, out, err
+
+@functools.cache
+def usual_runs():
+    """Every script with its defaults, in processes that go on beside the tests; and the folder they are in."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    shorter = {"rnn": "rnn --epochs 1 --hidden 64", "cnn": "cnn --epochs 3"}
+    return {script: start(shorter.get(script, script), folder.name) for script in SCRIPTS}, Path(folder.name)
+
 class TestCommandLine(Test):
     @classmethod
     def setUpClass(cls):
-        """The runs that the last test checks go on beside the other tests."""
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.place, shorter = Path(folder.name), {"rnn": "rnn --epochs 1 --hidden 64", "cnn": "cnn --epochs 3"}
-        cls.runs = {script: cls.start(shorter.get(script, script), cls.place) for script in SCRIPTS}
-
-    @classmethod
-    def start(cls, line, folder):
-        script, *argv = line.split()
-        environment = {**os.environ, "DATASETS_DIR": str(folder), "PYTHONWARNINGS": "error::RuntimeWarning"}
-        process = subprocess.Popen([sys.executable, str(HERE / f"{script}.py"), *argv], cwd=folder, text=True,
-                                   env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        cls.addClassCleanup(process.kill)
-        return process
-
-    @staticmethod
-    def finish(process):
-        out, err = process.communicate(timeout=1000)
-        return process.returncode, out, err
+        usual_runs()                            # looked at by the class whose name comes last
 
     def test_help_tells_the_consequences(self):
         for script, module in SCRIPTS.items():
@@ -1360,9 +1365,9 @@ class TestCommandLine(Test):
     def test_exit_codes(self):
         with mock.patch.object(datasets, "find_spec", return_value=None):
             self.assertRaisesRegex(SystemExit, "pip install matplotlib", datasets.run, None)
-        processes = {script: self.start(f"{script} --dataset none", self.folder) for script in SCRIPTS}
+        processes = {script: start(f"{script} --dataset none", self.folder) for script in SCRIPTS}
         for script, process in processes.items():
-            code, out, err = self.finish(process)
+            code, out, err = finish(process)
             self.assertEqual((code, out), (1, ""))
             self.assertRegex(err, rf"\A{script}\.py: no data set [^\n]+\n\Z")
 
@@ -1370,34 +1375,36 @@ class TestCommandLine(Test):
         (self.folder / "book.txt").write_text(FOX.replace("e", "\u6c34") * 60, encoding="utf-8")
         with mock.patch.dict(os.environ, PYTHONIOENCODING="ascii", MPLBACKEND="module://of.a.notebook"):
             line = "rnn --dataset book.txt --epochs 1 --hidden 8 --window 20 --batch-size 4 --no-show"
-            code, out, err = self.finish(self.start(line, self.folder))
+            code, out, err = finish(start(line, self.folder))
         self.assertEqual((code, err), (0, ""))
         self.assertIn("?", out)
 
     @unittest.skipIf(os.name == "nt", "Windows cannot send a Ctrl-C to one process")
     def test_interrupt_goes_on_and_reader_leaves(self):
         signal.signal(signal.SIGINT, signal.default_int_handler)                # background jobs ignore it
-        process = self.start("mlp --dataset moons --epochs 2000", self.folder)
+        process = start("mlp --dataset moons --epochs 2000", self.folder)
         while "epoch" not in process.stdout.readline():
             self.assertIsNone(process.poll())
         process.send_signal(signal.SIGINT)
-        code, out, err = self.finish(process)
+        code, out, err = finish(process)
         self.assertEqual((code, err), (0, ""))
         self.assertRegex(out, r"interrupted in epoch \d+(?s:.*)test accuracy(?s:.*)figure: ")
-        process = self.start("mlp --dataset moons", self.folder)
+        process = start("mlp --dataset moons", self.folder)
         process.stdout.readline()
         process.stdout.close()
-        self.assertEqual(self.finish(process), (0, "", ""))
+        self.assertEqual(finish(process), (0, "", ""))
 
+class Test_what_users_see(Test):
     def test_what_the_readme_promises_is_printed(self):
         """Without network or screen, into a pipe. The docstring has the first of the README's outputs."""
-        for script, process in self.runs.items():
-            code, out, err = self.finish(process)
+        runs, folder = usual_runs()
+        for script, process in runs.items():
+            code, out, err = finish(process)
             self.assertEqual((code, err), (0, ""), script)
             text = datasets.load_text("python-docs")[1] if script == "rnn" else ""
             self.assertEqual({c for c in out if not c.isascii() or c == "\r"} - set(text), set(), script)
             self.assertRegex(out, rf"\A(.* using \S+ instead\n)?{script}\.py learns", script)
-            self.assertTrue((self.place / out.split()[-1]).exists(), script)
+            self.assertTrue((folder / out.split()[-1]).exists(), script)
             promises = re.findall(r"with\n\n((?:    .+\n)+)", SECTIONS[script])    # the last is offline
             self.assertIn(f"with\n\n{promises[0]}", SOURCES[script], script)
             pattern = re.escape(promises[-1].replace("    ", "")).replace(r"\.\.\.", "(?s:.*)")
