@@ -422,27 +422,22 @@ def affinities(X, perplexity):
     P = (P + P.T) / (2 * n)                             # (108)  pᵢⱼ = (pⱼ|ᵢ + pᵢ|ⱼ) / 2n
     return np.maximum(P, 1e-30)                         # for the logarithm in (111)
 
-def divergence(P, Y):
-    """How badly the map Y (n, 2) represents the affinities P (n, n)."""
+def similarities(Y):
+    """How near each two points of the map Y (n, 2) are: W (n, n), and Q (n, n), the same with sum 1."""
     W = 1 / (1 + distances(Y, Y))                       # (109)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
     np.fill_diagonal(W, 0)
-    Q = np.maximum(W / W.sum(), 1e-30)                  # (110)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
+    return W, W / W.sum()                               # (110)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
+
+def divergence(P, Y):
+    """How badly the map Y (n, 2) represents the affinities P (n, n)."""
+    Q = np.maximum(similarities(Y)[1], 1e-30)           # for the logarithm
     return float(np.sum(P * np.log(P / Q)))             # (111)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ)
 
-def map_gradient(P, Y, exaggeration=1):
-    """∂L/∂Y (n, 2) of L = divergence(P, Y), for symmetric P, with the attraction times `exaggeration`."""
-    n, Z, Y1 = len(Y), 0, np.hstack([Y, np.ones_like(Y[:, :1])])
-    pull, push, rows = np.zeros_like(Y1), np.zeros_like(Y1), 1 + 100_000 // n
-    for start in range(0, n, rows):                     # as many at a time as fit the fast cache
-        i, j = slice(start, start + rows), slice(start, n)
-        W = 1 / (1 + distances(Y[i], Y[j]))
-        W[:, :rows] = np.triu(W[:, :rows], 1)           # each pair once
-        Z += 2 * W.sum()
-        for sums, A in (pull, P[i, j] * W), (push, W * W):
-            sums[i] += A @ Y1[j]                        # Σⱼ aᵢⱼ yⱼ, and beside it Σⱼ aᵢⱼ,  a = p w or w²
-            sums[j] += A.T @ Y1[i]
-    F = exaggeration * pull - push / Z
-    return 4 * (F[:, 2:] * Y - F[:, :2])                # (112)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
+def map_gradient(P, Y):
+    """∂L/∂Y (n, 2) of L = divergence(P, Y), for symmetric P with sum 1; 12 P attracts 12 times as much."""
+    W, Q = similarities(Y)
+    F = (P - Q) * W
+    return 4 * (F.sum(axis=1, keepdims=True) * Y - F @ Y)  # (112)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
 
 def tsne(X, perplexity=30, iterations=1000):
     """A map Y (n, 2) of the points X (n, D), D > 1, and its KL divergence (van der Maaten & Hinton 2008).
@@ -454,8 +449,8 @@ def tsne(X, perplexity=30, iterations=1000):
     for step in datasets.progress(range(iterations), "t-SNE"):
         if step in (0, early):                          # start afresh
             m, gains = np.zeros_like(Y), np.ones_like(Y)
-        exaggeration, mu = (12, 0.5) if step < early else (1, 0.8)
-        dY = map_gradient(P, Y, exaggeration)
+        exaggerated, mu = (12 * P, 0.5) if step < early else (P, 0.8)
+        dY = map_gradient(exaggerated, Y)
         gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
         m = mu * m + gains * dY                         # (113)  m ← μ m + γ · ∂L/∂Y
         Y -= lr * m                                     # (114)  Y ← Y − η m
