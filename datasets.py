@@ -470,22 +470,24 @@ class Text:
         return f"{L:.2f} nats per character ({L / math.log(2):.2f} bits, perplexity {np.exp(L):.1f})", {}
 
     def telling(self, net):
-        """For six things that a reader knows, find the unit that correlates best with each over the first
-        5,000 held-out characters. Return {name: (the size of this correlation, the unit's state over the last
-        90 of them (90,), turned so that high means yes)}, and these 90."""
-        text, column, letter, known = self.text[1][:5000], 0, 0, []
-        net.forward(self.one_hot(self.encode(text)[:, None]))
+        """For five things that a reader knows or expects, find the unit that correlates best with each over
+        the first 5,000 held-out characters. Return {name: (the size of this correlation, the unit's state
+        over 90 of them (90,), turned so that high means yes)}, and these 90 (around a blank line)."""
+        text, column, blank, before, known = self.text[1][:5001], 0, False, "", []
+        net.forward(self.one_hot(self.encode(text[:-1])[:, None]))
         h = net.H[:, :, 0]
-        for a in text:
-            column, letter = (0 if a == "\n" else column + 1), (letter + 1 if a.isalpha() else 0)
-            known.append((a.isupper(), column, letter, a in "aeiouAEIOU", a in " \n", a in ".,:;!?"))
+        for a, following in zip(text, text[1:]):
+            column, blank = (0, before == a) if a == "\n" else (column + 1, blank)
+            before = a
+            known.append((blank, column, following.isupper(), following in " \n", following in "aeiouAEIOU"))
         x, y = ((a - a.mean(axis=0)) / (a.std(axis=0) + 1e-9) for a in (np.array(known, float), h))
-        r = x.T @ y / len(text)
-        names = "capital", "place in line", "place in word", "vowel", "space", "punctuation"
-        rows = zip(names, r, np.abs(r).argmax(axis=1))
+        r = x.T @ y / len(known)
+        names = "after a blank line", "place in line", "capital next", "space next", "vowel next"
+        start = max(0, min(text.rfind("\n\n") - 30, len(known) - 90))
+        rows, shown = zip(names, r, np.abs(r).argmax(axis=1)), slice(start, min(start + 90, len(known)))
         # Not what never occurs in the text:
-        found = {name: (abs(row[k]), np.sign(row[k]) * h[-90:, k]) for name, row, k in rows if row[k]}
-        return found, text[-90:]
+        found = {name: (abs(row[k]), np.sign(row[k]) * h[shown, k]) for name, row, k in rows if row[k]}
+        return found, text[shown]
 
     def show(self, ax, run, fresh):
         (before, _), (found, passage) = self.telling(fresh), self.telling(run["net"])
@@ -608,7 +610,7 @@ def choose_task(args, usual, rng):
         name, values, season = load_series(name, args.column, args.seed)
         return Series(name, values, args.season or season)
     name, text = load_text(args.dataset)
-    fill_in(args, usual["text"], len(text) // (args.window or usual["text"]["window"]), steps=150)
+    fill_in(args, usual["text"], len(text) // (args.window or usual["text"]["window"]), steps=300)
     task = Text(name, text, args.batch_size, args.window)
     args.prime = args.prime or ("\n" if "\n" in task.classes else task.classes[0])
     task.encode(args.prime)                             # complain about unknown characters now, not later

@@ -520,7 +520,8 @@ class Test_rnn(Test):
         for N, threads, halves in (101, "", 2), (101, "1", 2), (101, "2", 1), (99, "1", 1):
             one, first, second = (recurrent("lstm") for _ in range(3))
             first.theta[:] = one.theta
-            both, X, Y = datasets.Halves(first, second), rng.standard_normal((4, 3, N)), rng.random((2, 2 * N))
+            both = datasets.Halves(first, second)
+            X, Y = rng.standard_normal((4, 3, N)), rng.random((2, 2 * N))
             state, loss = rng.standard_normal((2, 4, N)), rnn.MSELoss()
             with mock.patch.dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS=threads):
                 for begin in 0, tuple(state):
@@ -580,17 +581,28 @@ class Test_rnn(Test):
         self.assertEqual(drawn, [([4, 2], "C1.--", "GRU, train"), ([5, 3], "C1.-", "GRU, test")])
 
     def test_telling_units(self):
-        """The text has neither capitals nor punctuation; what is left, the units follow as far as is said."""
-        task = datasets.Text("book", FOX * 20, 1, 7)
-        net = rnn.Recurrent(rnn.LSTM(task.D, 5, rng), rnn.Linear(5, task.K, rng))
-        found, passage = task.telling(net)
-        self.assertEqual(list(found), ["place in line", "place in word", "vowel", "space"])
-        h, text = net.cell.H[1:, :, 0], task.text[1]
-        r = np.corrcoef([a in "aeiou" for a in text], h.T)[0, 1:]
-        best = np.abs(r).argmax()
-        self.close(found["vowel"][0], abs(r[best]), 1e-6)
-        self.close(found["vowel"][1], np.sign(r[best]) * h[-90:, best])
-        self.assertEqual(passage, text[-90:])
+        """What each unit follows: places by the characters so far, and what comes next."""
+        names, book = {"place in line", "space next", "vowel next"}, "".join(rng.choice([*"abcdE \n"], 3000))
+        plain = re.sub("\n+", "\n", book.lower())
+        for book, others in (plain, set()), (book, {"after a blank line", "capital next"}):
+            task = datasets.Text("book", book, 1, 7)
+            net = rnn.Recurrent(rnn.LSTM(task.D, 5, rng), rnn.Linear(5, task.K, rng))
+            found, passage = task.telling(net)
+            self.assertEqual(set(found), names | others)
+            h, text = net.cell.H[1:, :, 0], task.text[1]
+            self.assertTrue(len(passage) == 90 and ("\n\n" in passage) == ("\n\n" in text))
+            shown = slice(text.index(passage), text.index(passage) + 90)
+            starts = [text.rfind("\n", 0, i + 1) for i in range(len(text) - 1)]
+            facts = {"place in line": [i - start for i, start in enumerate(starts)],
+                     "after a blank line": [start > 0 and text[start - 1] == "\n" for start in starts],
+                     "capital next": [a.isupper() for a in text[1:]],
+                     "space next": [a in " \n" for a in text[1:]],
+                     "vowel next": [a in "aeiouAEIOU" for a in text[1:]]}
+            for name in found:
+                r = np.corrcoef(facts[name], h.T)[0, 1:]
+                best = np.abs(r).argmax()
+                self.close(found[name][0], abs(r[best]), 1e-6, name)
+                self.close(found[name][1], np.sign(r[best]) * h[shown, best])
 
     def test_state_is_carried_over_text_that_is_held_out(self):
         """One reader: windows give the same as one long window. Steps of no length leave the net as it is."""
@@ -1150,7 +1162,7 @@ class Test_datasets(Test):
         self.assertEqual(texts, [(1, 0, 2), (1, 1, 1)])                         # the column: what was said
         P = np.array([[0.9, 0.2], [0.1, 0.8]])
         datasets.plot_probabilities(panels[2], P[:, 0], 1, "AB")
-        panels[2].barh.return_value.__getitem__.assert_called_with(1)           # the true class, not the other
+        panels[2].barh.return_value.__getitem__.assert_called_with(1)           # the true class
         for y, captions in ([0, 1], []), ([0, 0], ["A:\nsaid B\n80.0 %"]):
             panels[0].reset_mock()
             datasets.plot_mistakes(panels[0], np.zeros((2, 3, 3), np.uint8), np.array(y), P, "AB")
@@ -1162,7 +1174,7 @@ class Test_datasets(Test):
             datasets.fill_in(args, dict(epochs=2, batch_size=10), examples)
             self.assertEqual(vars(args), dict(epochs=epochs, batch_size=10))
         self.few_digits(60, 40)
-        for line, epochs in ("perceptron --dataset digits", 600), (f"{BOOK} --hidden 4", 5):
+        for line, epochs in ("perceptron --dataset digits", 600), (f"{BOOK} --hidden 4", 10):
             self.assertEqual(len(self.learn(line)[0]["history"]), epochs)
 
     def test_pictures_stand_upright_on_paper(self):
@@ -1267,7 +1279,7 @@ def finish(process):
 
 @functools.cache
 def usual_runs():
-    """Every script with its defaults, in processes that go on beside the tests; and the folder they are in."""
+    """Every script with its defaults, in processes that go on beside the tests; and their folder."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     shorter = {"rnn": "rnn --epochs 1 --hidden 64", "cnn": "cnn --epochs 3"}
@@ -1351,7 +1363,8 @@ class TestCommandLine(Test):
             self.learn("mlp --dataset moons --epochs 40", "figure")
         titles = [call.args[-1] for call in plane.call_args_list]
         self.assertEqual(titles, ["after epoch 0", "after epoch 2", "after epoch 40"])
-        with mock.patch.object(datasets.Text, "telling", autospec=True, side_effect=datasets.Text.telling) as telling:
+        text = datasets.Text
+        with mock.patch.object(text, "telling", autospec=True, side_effect=text.telling) as telling:
             result, _ = self.learn(f"{BOOK} --hidden 8 --epochs 1", "figure")
         with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheet:
             neuron = self.learn("perceptron --dataset digits --epochs 1", "figure")[0]["neuron"]
