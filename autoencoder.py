@@ -529,7 +529,8 @@ USUAL = dict(hidden=[512, 256], epochs=12, batch_size=128, lr=0.002, weight_deca
 CONV = dict(hidden=[], epochs=4, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):
-    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS)
+    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS,
+                             dense=USUAL, conv=CONV)
     option, number = parser.add_argument, datasets.number
     option("--latent", type=number(int, 2), nargs="+", default=[32], metavar="K",
            help="codes per picture: few blur it; several numbers are compared")

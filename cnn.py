@@ -302,7 +302,7 @@ def plot(net, data, history, path, show):
 # --- Command line ---------------------------------------------------------------------------------------
 
 def parse_args(argv=None):
-    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS)
+    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS, images=USUAL)
     option, number = parser.add_argument, datasets.number
     option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
            help="kernels of each convolution: more see more, but cost more")

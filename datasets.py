@@ -14,9 +14,11 @@ import hashlib
 import http.client
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.request
 import warnings
@@ -780,9 +782,16 @@ def _written(*endings):
         return path
     return parse
 
-def parser(about, default, others, optimizers=(), own="a folder with one sub-folder of pictures per class"):
-    """An argument parser with the options that the scripts share; errors print one line, with exit code 2."""
-    parser = argparse.ArgumentParser(Path(sys.argv[0]).name, description=(about or "").split("\n")[0])
+def parser(about, default, others, optimizers=(), own="a folder with one sub-folder of pictures per class",
+           **usual):
+    """An argument parser with the options that the scripts share; errors print one line, with exit code 2.
+    `usual`: for each kind of task the values that fill_in will use."""
+    lines = [f"usual values for {kind}:\n  " + " ".join(f"--{name} {value}" for name, value in values.items())
+             for kind, values in usual.items()]
+    parser = argparse.ArgumentParser(
+        Path(sys.argv[0]).name, description=textwrap.fill((about or "").split("\n")[0]),
+        epilog=re.sub(r" \[\]|[][,]", "", "\n".join(lines).replace("_", "-")) + "\n(few examples: more epochs)",
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     option = parser.add_argument
     option("--dataset", metavar="NAME", help=f"{default} (default), {others}, or {own}")

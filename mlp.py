@@ -302,7 +302,8 @@ SMALL = dict(hidden=[32, 32], epochs=200, batch_size=32, lr=0.01, dropout=0, wei
 IRIS = {**SMALL, "weight_decay": 0.01}                  # four features, but few flowers
 
 def parse_args(argv=None):
-    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, iris, moons, sine, ...", OPTIMIZERS)
+    parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, iris, moons, sine, ...", OPTIMIZERS,
+                             images=USUAL, points=SMALL)
     option, number = parser.add_argument, datasets.number
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
     option("--activation", choices=ACTIVATIONS, default="relu", help="activation after each hidden layer")

@@ -143,9 +143,12 @@ def two_classes(data, names):
     return Data(data.name, (X_train - mean) / scale, y_train, (X_test - mean) / scale, y_test,
                 [data.classes[k] for k in chosen]), pictures
 
+POINTS, IMAGES = dict(epochs=100, lr=0.5), dict(epochs=50, batch_size=32, lr=0.03)
+
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""
-    parser = datasets.parser(__doc__, "blobs", "iris, xor, circles, moons, mnist, digits, cats-dogs, ...")
+    parser = datasets.parser(__doc__, "blobs", "iris, xor, circles, moons, mnist, digits, cats-dogs, ...",
+                             points=POINTS, images=IMAGES)
     parser.add_argument("--rule", choices=RULES, default="logistic", help="answer: probability or yes/no")
     parser.add_argument("--classes", nargs=2, metavar="NAME", help="the classes to tell apart (the last two)")
     args = parser.parse_args(argv)
@@ -153,8 +156,7 @@ def main(argv=None):
     rng = np.random.default_rng(args.seed)
     data, pictures = two_classes(datasets.load(args.dataset or "blobs", args.seed), args.classes)
     n, points = len(data.X_train), pictures is None
-    datasets.fill_in(args, dict(epochs=100, batch_size=n, lr=0.5) if points else
-                     dict(epochs=50, batch_size=32, lr=0.03), 0 if points else n)
+    datasets.fill_in(args, {**POINTS, "batch_size": n} if points else IMAGES, 0 if points else n)
     neuron = Perceptron(data.X_train.shape[1], args.rule)
     datasets.read_weights(args.load, neuron.weights)
     print(f"perceptron.py learns {data.name}, {' or '.join(data.classes)}: {len(data.X_train):,} examples to "

@@ -356,7 +356,7 @@ USUAL = {"text": dict(epochs=5, batch_size=192, lr=2e-2, hidden=128, window=64, 
 
 def parse_args(argv=None):
     parser = datasets.parser(__doc__, "shakespeare", "python-docs, airline, sine, adding", OPTIMIZERS,
-                             own="the path of a text or .csv file")
+                             own="the path of a text or .csv file", **USUAL)
     option, number = parser.add_argument, datasets.number
     option("--cell", choices=CELLS, default="lstm", help="rnn forgets quickly; lstm and gru have gates")
     option("--compare", action="store_true", help="train all cells alike")

@@ -1297,6 +1297,9 @@ class TestCommandLine(Test):
             self.assertEqual(end.exception.code, 0)
             for option in "dataset epochs batch-size lr seed save load figure no-show".split():
                 self.assertRegex(out.getvalue(), rf"--{option}\b[^\n]*(\n +)?[^\n]*\w{{3}}", script)
+            self.assertRegex(out.getvalue(), r"\nusual values for \w+:\n  --.* --lr 0\.\d+", script)
+        conv = " ".join(f"--{name} {value}" for name, value in autoencoder.CONV.items() if name != "hidden")
+        self.assertIn(f"for conv:\n  --hidden {conv.replace('_', '-')}\n", out.getvalue())
 
     def test_mistakes_end_in_one_line(self):
         texts = {"empty.txt": "", "words.txt": "words", "latin.txt": "\xe9", "latin.csv": "\xe9",
