@@ -790,7 +790,7 @@ def parser(about, default, others, optimizers=(), own="a folder with one sub-fol
              for kind, values in usual.items()]
     parser = argparse.ArgumentParser(
         Path(sys.argv[0]).name, description=textwrap.fill((about or "").split("\n")[0]),
-        epilog=re.sub(r" \[\]|[][,]", "", "\n".join(lines).replace("_", "-")) + "\n(few examples: more epochs)",
+        epilog=re.sub(r" \[\]|[][,]", "", "\n".join(lines).replace("_", "-")) + "\n(few data: more epochs)",
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     option = parser.add_argument
