@@ -1,8 +1,8 @@
 """Each script's default net against its twin in PyTorch: same data, batch size, optimizer, learning rates,
-float32 and two threads; each side runs in its own process, and the two take turns.
+float32 and two threads; each side runs in its own process, and the two take turns, an epoch each.
 
     python benchmarks/vs_torch.py                      every script
-    python benchmarks/vs_torch.py mlp --rounds 7       one script, more rounds
+    python benchmarks/vs_torch.py mlp --epochs 9       one script, more turns
     python benchmarks/vs_torch.py --growth             how the cost of a convolution grows with its sizes
 
 Needs `pip install torch`. A single process would not do: waiting threads of PyTorch and of NumPy's BLAS slow
@@ -10,12 +10,14 @@ each other down. The twin keeps its data as one tensor and cuts minibatches by i
 a DataLoader would take several times as long. Quote the ratio, not the seconds.
 """
 import argparse
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,8 +67,8 @@ def twin_optimizer(optimizer, model):
     return makers[type(optimizer).__name__](model.parameters(), **options)
 
 def train_twin(model, loss, optimizer, data, epochs, batch_size):
-    """What the scripts' `train` does, step by step, in PyTorch. Returns the test accuracy; with MSELoss,
-    whose targets are the pictures themselves, the test error."""
+    """What the scripts' `train` does, step by step, in PyTorch. Yields, after each epoch, the test accuracy;
+    with MSELoss, whose targets are the pictures themselves, the test error."""
     import torch
     X_train, y_train, X_test, y_test = (torch.tensor(a) for a in data[1:5])
     copies = isinstance(loss, torch.nn.MSELoss)
@@ -100,7 +102,7 @@ def train_twin(model, loss, optimizer, data, epochs, batch_size):
             Z = torch.cat([model(prepared(X_test[i:i + 1000])) for i in range(0, len(X_test), 1000)])
             y = prepared(X_test) if copies else y_test
             L = loss(Z, y).item()
-    return score(Z, y)
+        yield score(Z, y)
 
 # --- One side, in a process of its own ------------------------------------------------------------------
 
@@ -113,33 +115,31 @@ def default_run(script, *argv):
     datasets.fill_in(args, autoencoder.CONV if "--conv" in argv else script.USUAL)
     return script.build(data, args, np.random.default_rng(0)), data, args
 
-def train_net(script, side, epochs):
-    """The default run of a script with a Sequential. Returns when the training began, and the test score."""
-    script, *argv = script
+def train_net(script, *argv, side, epochs):
+    """The default run of a script with a Sequential: a generator that trains, and yields test scores."""
     (net, loss, optimizer), data, args = default_run(script, *argv)
     if side == "numpy":
-        rng, start = np.random.default_rng(0), time.perf_counter()
-        return start, list(script.train(net, loss, optimizer, data, epochs, args.batch_size, rng))[-1][-1]
-    import torch
-    torch.set_num_threads(2)
-    torch.manual_seed(0)
+        rows = script.train(net, loss, optimizer, data, epochs, args.batch_size, np.random.default_rng(0))
+        return (row[-1] for row in rows)
     model = twin(net)
-    theirs, start = (twin_loss(loss), twin_optimizer(optimizer, model)), time.perf_counter()
-    return start, train_twin(model, *theirs, data, epochs, args.batch_size)
+    theirs = twin_loss(loss), twin_optimizer(optimizer, model)
+    return train_twin(model, *theirs, data, epochs, args.batch_size)
 
 def train_neuron(side, epochs):
-    """perceptron.py's default run. Returns when the training began, and the test accuracy."""
+    """perceptron.py's default run: a generator that trains, and yields test accuracies."""
     data, _ = perceptron.two_classes(datasets.load("blobs"), None)
     if side == "numpy":
-        neuron, start = perceptron.Perceptron(2), time.perf_counter()
-        rng = np.random.default_rng(0)
-        return start, list(perceptron.train(neuron, data, epochs, len(data.X_train), 0.5, rng))[-1][-1]
+        n, rng = len(data.X_train), np.random.default_rng(0)
+        rows = perceptron.train(perceptron.Perceptron(2), data, epochs, n, perceptron.POINTS["lr"], rng)
+        return (row[-1] for row in rows)
+    return train_neuron_twin(data, epochs)
+
+def train_neuron_twin(data, epochs):
     import torch
-    torch.set_num_threads(2)
     X, y, X_test, y_test = (torch.tensor(a, dtype=torch.float32) for a in data[1:5])
     model, criterion = torch.nn.Linear(2, 1), torch.nn.BCEWithLogitsLoss()
     torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
-    optimizer, start = torch.optim.SGD(model.parameters(), 0.5), time.perf_counter()
+    optimizer = torch.optim.SGD(model.parameters(), perceptron.POINTS["lr"])
     for _ in range(epochs):
         rows = torch.randperm(len(X))
         L = criterion(model(X[rows]), y[rows])
@@ -150,23 +150,24 @@ def train_neuron(side, epochs):
             for inputs, targets in (X, y), (X_test, y_test):
                 z = model(inputs)
                 score = criterion(z, targets).item(), ((z > 0) == targets).float().mean().item()
-    return start, score[1]
+        yield score[1]
 
 def train_writer(cell, side, epochs):
-    """rnn.py's default run with one kind of cell. Returns when the training began, and the test loss."""
+    """rnn.py's default run with one kind of cell: a generator that trains, and yields test losses."""
     args = rnn.parse_args([])
     task = datasets.choose_task(args, rnn.USUAL, np.random.default_rng(0))
     net, loss = rnn.build(cell, task, args)
     if side == "numpy":
         halves, optimizer = datasets.Halves(net, rnn.build(cell, task, args)[0]), rnn.Adam(net, args.lr)
-        start = time.perf_counter()
-        return start, list(rnn.train(halves, loss, optimizer, task, epochs, args.clip))[-1][1]
+        return (row[1] for row in rnn.train(halves, loss, optimizer, task, epochs, args.clip))
+    return train_writer_twin(cell, net, task, args, epochs)
+
+def train_writer_twin(cell, net, task, args, epochs):
     import torch
-    torch.set_num_threads(2)
     model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(task.D, args.hidden),
                                  "output": torch.nn.Linear(args.hidden, task.K)})
     model.load_state_dict({name: torch.tensor(value.copy()) for name, value in net.weights.items()})
-    optimizer, start, step = torch.optim.Adam(model.parameters(), args.lr), time.perf_counter(), 0
+    optimizer, step = torch.optim.Adam(model.parameters(), args.lr), 0
 
     def losses(part):
         """The loss of each window, and how many characters it judges. Carries the state, not its gradient."""
@@ -190,20 +191,29 @@ def train_writer(cell, side, epochs):
             optimizer.step()
         with torch.no_grad():
             total, count = map(sum, zip(*((L.item() * n, n) for L, n in losses(1))))
-    return start, total / count
+        yield total / count
 
-def one_side(script, side, epochs):
-    """Train for some epochs; print seconds per epoch, test score and peak memory as JSON."""
+TRAIN = {"perceptron": train_neuron, "mlp": partial(train_net, mlp), "cnn": partial(train_net, cnn),
+         "autoencoder": partial(train_net, autoencoder),
+         "autoencoder-conv": partial(train_net, autoencoder, "--conv"),
+         **{cell: partial(train_writer, cell) for cell in rnn.CELLS}}
+
+def one_side(script, side, turns):
+    """Say when ready. Whenever a line comes in, take a turn at training, and print the seconds per epoch, the
+    test score and the peak memory as JSON."""
     import resource
-    if script == "perceptron":
-        epochs *= 100                                   # each takes milliseconds
-        start, score = train_neuron(side, epochs)
-    elif script in rnn.CELLS:
-        start, score = train_writer(script, side, epochs)
-    else:
-        start, score = train_net(script, side, epochs)
-    print(json.dumps({"seconds": (time.perf_counter() - start) / epochs, "score": score,
-                      "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    if side == "torch":
+        import torch
+        torch.set_num_threads(2)
+        torch.manual_seed(0)
+    epochs = epochs_per_turn(script)
+    training = TRAIN[script](side=side, epochs=turns * epochs)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        *_, score = itertools.islice(training, epochs)
+        print(json.dumps({"seconds": (time.perf_counter() - start) / epochs, "score": score,
+                          "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
 
 # --- Growth ---------------------------------------------------------------------------------------------
 
@@ -231,43 +241,54 @@ def growth():
 
 # --- The comparison -------------------------------------------------------------------------------------
 
-SCRIPTS = {"perceptron": "perceptron", "mlp": (mlp,), "cnn": (cnn,), "autoencoder": (autoencoder,),
-           "autoencoder-conv": (autoencoder, "--conv"), "rnn": "rnn", "lstm": "lstm", "gru": "gru"}    # cells
+def epochs_per_turn(script):
+    return 100 if script == "perceptron" else 1         # its epochs take milliseconds
+
+def compare(script, turns):
+    """Let both sides take so many turns, and print how they compare."""
+    processes, runs = {}, {"numpy": [], "torch": []}
+    for side in runs:
+        threads = "1" if side == "numpy" and script in rnn.CELLS else "2"       # see datasets.Halves
+        processes[side] = subprocess.Popen(
+            [sys.executable, __file__, script, "--side", side, "--epochs", str(turns)], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads})
+    for side, process in processes.items():
+        for line in iter(process.stdout.readline, "ready\n"):
+            print(line, end="" if line else sys.exit(f"{script}: {side} failed"))
+    for _ in range(turns):
+        for side, process in processes.items():
+            print(file=process.stdin, flush=True)
+            runs[side].append(json.loads(process.stdout.readline()))
+    for process in processes.values():
+        process.communicate()
+    seconds = {side: [run["seconds"] for run in results] for side, results in runs.items()}
+    ratio = statistics.median(seconds["torch"]) / statistics.median(seconds["numpy"])
+    low, high = np.quantile(np.divide(seconds["torch"], seconds["numpy"]), [0.25, 0.75])
+    print(f"{script}: {ratio:.2f} times as fast as PyTorch ({low:.2f} to {high:.2f} in half of the turns)")
+    for side, (*_, last) in runs.items():
+        score = (f"error {last['score']:.4f} per pixel" if "auto" in script else
+                 f"{last['score']:.2f} nats per character" if script in rnn.CELLS else
+                 f"accuracy {100 * last['score']:.2f} %")
+        print(f"    {side}  {statistics.median(seconds[side]):6.3g} s per epoch   peak {last['peak']:5.0f} MB   "
+              f"test {score} after {turns * epochs_per_turn(script)} epochs", flush=True)
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("scripts", nargs="*", default=list(SCRIPTS), help=f"of {', '.join(SCRIPTS)} (all)")
-    parser.add_argument("--rounds", type=datasets.number(int, 1), default=5, help="runs of each side")
-    parser.add_argument("--epochs", type=datasets.number(int, 1), default=3, help="epochs in each run")
+    parser.add_argument("scripts", nargs="*", default=list(TRAIN), help=f"of {', '.join(TRAIN)} (all)")
+    parser.add_argument("--epochs", type=datasets.number(int, 1), default=5, help="turns of each side")
     parser.add_argument("--growth", action="store_true", help="only show how a convolution's cost grows")
     parser.add_argument("--side", choices=["numpy", "torch"], help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if not set(args.scripts) <= set(SCRIPTS):
-        parser.error(f"choose from {', '.join(SCRIPTS)}")
+    if not set(args.scripts) <= set(TRAIN):
+        parser.error(f"choose from {', '.join(TRAIN)}")
     if args.growth:
         return growth()
-    if args.side:
-        return one_side(SCRIPTS[args.scripts[0]], args.side, args.epochs)
     for script in args.scripts:
-        runs = {"numpy": [], "torch": []}
-        for _ in range(args.rounds):
-            for side in runs:
-                command = [sys.executable, __file__, script, "--side", side, "--epochs", str(args.epochs)]
-                threads = "1" if side == "numpy" and script in rnn.CELLS else "2"      # see datasets.Halves
-                output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
-                                        env={**os.environ, "OMP_NUM_THREADS": threads,
-                                             "OPENBLAS_NUM_THREADS": threads}).stdout
-                runs[side].append(json.loads(output.splitlines()[-1]))
-        medians = {side: {key: statistics.median(run[key] for run in results) for key in results[0]}
-                   for side, results in runs.items()}
-        ratio = medians["torch"]["seconds"] / medians["numpy"]["seconds"]
-        print(f"{script}: {ratio:.2f} times as fast as PyTorch")
-        for side, m in medians.items():
-            score = (f"error {m['score']:.4f} per pixel" if "auto" in script else
-                     f"{m['score']:.2f} nats per character" if script in rnn.CELLS else
-                     f"accuracy {100 * m['score']:.2f} %")
-            print(f"    {side}  {m['seconds']:6.3g} s per epoch   peak {m['peak']:5.0f} MB   "
-                  f"test {score} after {args.epochs * (100 if script == 'perceptron' else 1)} epochs")
+        if args.side:
+            one_side(script, args.side, args.epochs)
+        else:
+            compare(script, args.epochs)
 
 if __name__ == "__main__":
     main()
