@@ -14,7 +14,7 @@ copied verbatim, so some of it may go unused here.
 
 The first command ends with
 
-    test error 0.0048 per pixel (PCA: 0.0168) after 31 s
+    test error 0.0053 per pixel (PCA: 0.0168) after 47 s
     figure: figures/autoencoder-mnist.png
 
 Follows Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks" (2006).
@@ -43,7 +43,7 @@ class Layer:
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
-    keep signals stable: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    keep signals stable: init="he" suits a ReLU (He et al. 2015), "xavier" others (Glorot & Bengio 2010)."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
@@ -124,7 +124,7 @@ def spread(Z, W, s, p, size):
 class Conv2d(Layer):
     """K kernels W (K, C, kH, kW), each laid on every s-th place of X (C, H, W, N), padded by p zeros: Z
     (K, H', W', N) says how well it fits there. `kernel` is a number or (kH, kW). Place (i, j) for Z[k,h,w] is
-    y = s h + i − p, x = s w + j − p. Each Σ is over the others of k, c, i, j, h, w; in (49), (50) also n."""
+    y = s h + i − p, x = s w + j − p. Each Σ: all indices missing on the left; in (49), (50) also n."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -148,14 +148,15 @@ class Conv2d(Layer):
 
 class ConvTranspose2d(Conv2d):
     """Conv2d(K, C, ...) transposed: X (C, H', W', N) to Z (K, H, W, N) with W (C, K, kH, kW), b (K, 1). Each
-    X[c,h,w] scales the kernel W[c] and adds it to Z at y = s h + i − p, x = s w + j − p."""
+    X[c,h,w] scales the kernel W[c] and adds it to Z at y = s h + i − p, x = s w + j − p. Each Σ: all
+    indices missing on the left; in (98), (99) also n."""
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
         super().__init__(K, C, kernel, rng, stride, padding)            # Var W = 2 / (K kH kW)
         self.W *= stride * math.sqrt(K / C)             # (95)  Var W = 2 s² / (C kH kW)
         self.b, self.db = np.zeros((2, K, 1), np.float32)
 
     def forward(self, X):
-        self.X, s, p, sides = X, self.stride, self.padding, zip(X.shape[1:], self.kernel)
+        self.X, s, p, sides = X, self.stride, self.padding, zip(X.shape[1:3], self.kernel)
         size = [s * (h - 1) + k - 2 * p for h, k in sides]  # (96)  H = s (H' − 1) + kH − 2p
         Z = spread(X, self.W, s, p, size)
         return Z + self.b[:, :, None, None]             # (97)  Z[k,y,x] = Σ W[c,k,i,j] X[c,h,w] + bₖ
@@ -164,7 +165,7 @@ class ConvTranspose2d(Conv2d):
         # The roles are swapped: dZ is the image, and X stands in for the output gradient of a convolution.
         windows, N = unroll(dZ, self.kernel, self.stride, self.padding), dZ.shape[-1]
         kernel_gradient(windows, self.X, self.dW)       # (98)  ∂L/∂W[c,k,i,j] = Σ X[c,h,w] ∂L/∂Z[k,y,x]
-        self.db[:, 0] = dZ.sum(axis=(1, 2, 3))          # (99)  ∂L/∂bₖ = Σ ∂L/∂Z[k,y,x]
+        dZ.sum(axis=(1, 2, 3), out=self.db[:, 0])       # (99)  ∂L/∂bₖ = Σ ∂L/∂Z[k,y,x]
         return correlate(windows, self.W, N)            # (100)  ∂L/∂X[c,h,w] = Σ W[c,k,i,j] ∂L/∂Z[k,y,x]
 
 class Flatten(Layer):
@@ -213,7 +214,7 @@ class Autoencoder(Sequential):
 # --- Losses and optimizers, as in mlp.py ----------------------------------------------------------------
 
 class MSELoss:
-    """Mean squared error of Z against targets Y, both (K, N)."""
+    """Mean squared error of Z against targets Y, both (K, N), or any other shape."""
     def forward(self, Z, Y):
         self.error = Z - Y
         return float(np.mean(self.error ** 2))          # (31)  L = 1/KN Σ (Z − Y)²
@@ -290,7 +291,8 @@ OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 CHANNELS = 16, 32                                       # each convolution halves the sides: 28, 14, 7
 
 def build(data, args, rng, codes=None):
-    """The net for pictures (n, D), or (n, 1, H, W) for convolutions, its loss and its optimizer."""
+    """The net for pictures (n, D), or (n, 1, H, W) for convolutions, H and W multiples of 4; its loss and
+    its optimizer."""
     shape, encoder, decoder = data.X_train.shape[1:], [], []
     if args.conv:
         for K in CHANNELS:                              # one more on the way down, and one on the way up
@@ -349,10 +351,10 @@ def pca(X, k):
     """The mean (D,) of X (n, D), and the k directions V (k, D) in which it varies most (Pearson 1901)."""
     mean = X.mean(axis=0)
     X = X - mean
-    if len(X) < X.shape[1]:                             # few large pictures
+    if len(X) < X.shape[1]:                             # few large pictures: X = U S V, so C = Vᵀ S² V / n
         return mean, np.linalg.svd(X, full_matrices=False)[2][:k]
-    V = np.linalg.eigh(X.T @ X / len(X))[1]             # (103)  C = 1/n Σ (x − x̄)(x − x̄)ᵀ,  C vᵢ = λᵢ vᵢ
-    return mean, V[:, ::-1].T[:k]                       # the largest λᵢ first
+    v = np.linalg.eigh(X.T @ X / len(X))[1]             # (103)  C = 1/n Σ (x − x̄)(x − x̄)ᵀ,  C vᵢ = λᵢ vᵢ
+    return mean, v.T[::-1][:k]                          # the largest λᵢ first
 
 def project(X, mean, V):
     """What PCA reconstructs of X (n, D)."""
@@ -360,14 +362,14 @@ def project(X, mean, V):
 
 def regression(X, y, X_test, y_test, K, rng):
     """The test accuracy of softmax regression from features X (n, D) to classes y (n,)."""
-    mean, size = X.mean(axis=0), X.std() or 1
-    X, X_test = (X - mean) / size, (X_test - mean) / size
+    mean, deviation = X.mean(axis=0), X.std() or 1
+    X, X_test = (X - mean) / deviation, (X_test - mean) / deviation
     net, loss = Sequential(Linear(X.shape[1], K, rng)), CrossEntropyLoss()
     net.layers[0].needs_dX, optimizer = False, Adam(net, 0.01, 1 / len(X))      # few examples: keep W small
     epochs = 5 + 30_000 // max(len(X), 100)
     for epoch in range(epochs):
-        for x, k in minibatches(X, y, 256, rng):
-            loss.forward(net.forward(x), k)
+        for inputs, targets in minibatches(X, y, 256, rng):
+            loss.forward(net.forward(inputs), targets)
             net.backward(loss.backward())
             optimizer.step(1 - epoch / epochs)
     return datasets.accuracy(predict(net, X_test), y_test)
@@ -388,16 +390,17 @@ def usefulness(runs, data, sizes, rng):
 # --- t-SNE: a flat map of points in many dimensions, where neighbours stay neighbours -------------------
 
 def check_perplexity(perplexity, n):
+    """UserError unless each of n points can have so many neighbours."""
     if not 1 <= perplexity < n - 1:
         raise UserError(f"perplexity {perplexity:g} does not fit {n} points: it must be >= 1 and < {n - 1}")
 
 def neighbours(d, perplexity):
     """How likely each point is to pick each other one as neighbour, p (n, n - 1), from squared distances d
     (n, n - 1). Bisection finds the β of each row that makes it as uncertain as among `perplexity` equals."""
-    d = d - d.min(axis=1, keepdims=True)                # cancels in (105); else outliers get rows of zeros
+    d = d - d.min(axis=1, keepdims=True)                # cancels in (105), (106); else S of outliers gets 0
     d /= d.mean(axis=1, keepdims=True) + 1e-300         # so one range of β suits all, far outliers included
     low, high = 1e-12, 1e24
-    for _ in range(45):
+    for _ in range(45):                                 # then ln β is known to 12 digits
         beta = np.sqrt(low * high)
         p = np.exp(-beta * d)
         S = p.sum(axis=1, keepdims=True)
@@ -407,36 +410,37 @@ def neighbours(d, perplexity):
         low, high = np.where(wide, beta, low), np.where(wide, high, beta)
     return p
 
-def distances(X, Y):
-    """The squared distance of each row of X (n, D) from each row of Y (m, D): (n, m)."""
-    x2, y2 = (X * X).sum(axis=1, keepdims=True), (Y * Y).sum(axis=1)
-    return x2 + y2 - 2 * X @ Y.T                        # (107)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
+def distances(X):
+    """The squared distance of each row of X (n, D) from each other: (n, n)."""
+    squares = (X * X).sum(axis=1)
+    return squares[:, None] + squares - 2 * X @ X.T     # (107)  dᵢⱼ = |xᵢ − xⱼ|² = |xᵢ|² + |xⱼ|² − 2 xᵢ·xⱼ
 
 def affinities(X, perplexity):
-    """How strongly each pair of the points X (n, D) belongs together: P (n, n), symmetric, with sum 1."""
+    """How strongly each pair of the points X (n, D) belongs together: P (n, n), symmetric, with sum 1, and
+    always above 0, for the logarithm in (111)."""
     n = len(X)
     check_perplexity(perplexity, n)
-    X = X.astype(np.float64) - X.mean(axis=0, dtype=np.float64)
+    X = X.astype(np.float64) - X.mean(axis=0, dtype=np.float64)     # rounds least near 0
     others, P = ~np.eye(n, dtype=bool), np.zeros((n, n))
-    P[others] = neighbours(distances(X, X)[others].reshape(n, n - 1), perplexity).ravel()
-    P = (P + P.T) / (2 * n)                             # (108)  pᵢⱼ = (pⱼ|ᵢ + pᵢ|ⱼ) / 2n
-    return np.maximum(P, 1e-30)                         # for the logarithm in (111)
+    P[others] = neighbours(distances(X)[others].reshape(n, n - 1), perplexity).ravel()
+    return np.maximum((P + P.T) / (2 * n), 1e-30)       # (108)  pᵢⱼ = (pⱼ|ᵢ + pᵢ|ⱼ) / 2n
 
 def similarities(Y):
     """How near each two points of the map Y (n, 2) are: W (n, n), and Q (n, n), the same with sum 1."""
-    W = 1 / (1 + distances(Y, Y))                       # (109)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
+    W = 1 / (1 + distances(Y))                          # (109)  wᵢⱼ = 1 / (1 + |yᵢ − yⱼ|²),  wᵢᵢ = 0
     np.fill_diagonal(W, 0)
-    return W, W / W.sum()                               # (110)  qᵢⱼ = wᵢⱼ / Z,  Z = Σᵢⱼ wᵢⱼ
+    return W, W / W.sum()                               # (110)  qᵢⱼ = wᵢⱼ / Z,  Z = Σₖₗ wₖₗ
 
 def divergence(P, Y):
     """How badly the map Y (n, 2) represents the affinities P (n, n)."""
-    Q = np.maximum(similarities(Y)[1], 1e-30)           # for the logarithm
+    Q = np.maximum(similarities(Y)[1], 1e-30)           # qᵢᵢ = 0, and has no logarithm
     return float(np.sum(P * np.log(P / Q)))             # (111)  L = Σ pᵢⱼ ln(pᵢⱼ / qᵢⱼ)
 
 def map_gradient(P, Y):
-    """∂L/∂Y (n, 2) of L = divergence(P, Y), for symmetric P with sum 1; 12 P attracts 12 times as much."""
+    """∂L/∂Y (n, 2) of L = divergence(P, Y), for symmetric P with sum 1. With 12 P it is no gradient: only the
+    attraction gets 12 times as strong."""
     W, Q = similarities(Y)
-    F = (P - Q) * W
+    F = (P - Q) * W                                     # W is also −∂ln w/∂D
     return 4 * (F.sum(axis=1, keepdims=True) * Y - F @ Y)  # (112)  ∂L/∂yᵢ = 4 Σⱼ (pᵢⱼ − qᵢⱼ) wᵢⱼ (yᵢ − yⱼ)
 
 def tsne(X, perplexity=30, iterations=1000):
@@ -449,9 +453,9 @@ def tsne(X, perplexity=30, iterations=1000):
     for step in datasets.progress(range(iterations), "t-SNE"):
         if step in (0, early):                          # start afresh
             m, gains = np.zeros_like(Y), np.ones_like(Y)
-        exaggerated, mu = (12 * P, 0.5) if step < early else (P, 0.8)
-        dY = map_gradient(exaggerated, Y)
-        gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))
+        attraction, mu = (12 * P, 0.5) if step < early else (P, 0.8)
+        dY = map_gradient(attraction, Y)
+        gains = np.where(m * dY > 0, gains + 0.2, np.maximum(0.8 * gains, 0.01))    # γ: up while signs agree
         m = mu * m + gains * dY                         # (113)  m ← μ m + γ · ∂L/∂Y
         Y -= lr * m                                     # (114)  Y ← Y − η m
         Y -= Y.mean(axis=0)                             # leaves L as it is; numbers near 0 are rounded least
@@ -478,7 +482,7 @@ def plot(runs, data, args):
     pictures, codes, hues, history = data.X_test / 255, run["codes"], HUES[y % len(HUES)], run["history"]
     fig, ax = datasets.figure("RRRe;RRRe;LLMM;LLMM;LLMM;LLMM;LLMM", 13, 9.5)
     rows = {"original": pictures, **({"input": run["seen"]} if args.noise or args.mask else {}),
-            **{f"{k} codes": run["made"] for k, run in runs.items()}, f"PCA, {k}": run["projected"]}
+            **{f"{size} codes": each["made"] for size, each in runs.items()}, f"PCA, {k}": run["projected"]}
     ink = pictures if np.median(pictures) < 0.25 else 1 - pictures      # what is dark in photographs
     n = min(14, len(y))
     datasets.plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]),
@@ -525,7 +529,7 @@ def plot(runs, data, args):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-USUAL = dict(hidden=[512, 256], epochs=12, batch_size=128, lr=0.002, weight_decay=0)
+USUAL = dict(hidden=[512, 256], epochs=9, batch_size=128, lr=0.002, weight_decay=0)
 CONV = dict(hidden=[], epochs=4, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):
@@ -556,7 +560,8 @@ def main(argv=None):
     data = datasets.as_pictures(pictures, volumes=args.conv)
     n, D = len(data.X_train), pictures.X_train[0].size
     shown = min(len(data.X_test), 1000)                 # in the map
-    datasets.fill_in(args, {**(CONV if args.conv else USUAL), "perplexity": max(1, min(30, shown / 4))}, n)
+    usual = {**(CONV if args.conv else USUAL), "perplexity": max(1, min(30, shown / 4))}
+    datasets.fill_in(args, usual, n, steps=600 if args.conv else 1000)
     if max(args.latent) > D:
         raise UserError(f"{max(args.latent)} codes are more than the {D} pixels: nothing would be squeezed")
     if shown > 2:                                       # with fewer there is no map

@@ -81,7 +81,7 @@ def spread(Z, W, s, p, size):
 class Conv2d(Layer):
     """K kernels W (K, C, kH, kW), each laid on every s-th place of X (C, H, W, N), padded by p zeros: Z
     (K, H', W', N) says how well it fits there. `kernel` is a number or (kH, kW). Place (i, j) for Z[k,h,w] is
-    y = s h + i − p, x = s w + j − p. Each Σ is over the others of k, c, i, j, h, w; in (49), (50) also n."""
+    y = s h + i − p, x = s w + j − p. Each Σ: all indices missing on the left; in (49), (50) also n."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, C, K, kernel, rng, stride=1, padding=0):
@@ -140,7 +140,7 @@ class Flatten(Layer):
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
-    keep signals stable: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    keep signals stable: init="he" suits a ReLU (He et al. 2015), "xavier" others (Glorot & Bengio 2010)."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):

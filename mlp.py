@@ -38,7 +38,7 @@ class Layer:
 
 class Linear(Layer):
     """Weighted sums of all inputs: X (D, N) to Z (K, N) with W (K, D), b (K, 1). W starts random, scaled to
-    keep signals stable: init="he" before a ReLU (He et al. 2015), else "xavier" (Glorot & Bengio 2010)."""
+    keep signals stable: init="he" suits a ReLU (He et al. 2015), "xavier" others (Glorot & Bengio 2010)."""
     params = {"W": "weight", "b": "bias"}
 
     def __init__(self, D, K, rng, init="xavier"):
@@ -133,7 +133,7 @@ class Sequential:
 # --- Losses: forward returns the mean L over the minibatch, backward ∂L/∂Z for the output Z of the net ----
 
 class MSELoss:
-    """Mean squared error of Z against targets Y, both (K, N)."""
+    """Mean squared error of Z against targets Y, both (K, N), or any other shape."""
     def forward(self, Z, Y):
         self.error = Z - Y
         return float(np.mean(self.error ** 2))          # (31)  L = 1/KN Σ (Z − Y)²
