@@ -48,6 +48,7 @@ EQUIVALENT = {
         ("dZ.reshape(K, len(windows), -1)", "1", "(2)"), ("reshape(-1, K) @ Z.reshape(K, -1)", "1", "(2)")],
     "more room than needed: the rest is never read": [
         ("padded = np.zeros", "2", "(3)"), ("X = np.zeros((C, height + 2", "2", "(3)")],
+    "zip ends with the shorter": [("zip(X.shape[1:3], self.kernel)", "3", "(4)")],
     "noise is as likely below 0 as above": [
         ("X = X + np.float32(noise)", "X + np.float32", "(X - np.float32")],
     "both ways find the same directions, whatever the scale": [
