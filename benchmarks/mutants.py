@@ -7,7 +7,7 @@ In the losses, layers, cells and optimizers, and in every function with an equat
 factor, term, transpose, index, axis and statement is changed in turn: in memory, in a separate process; the
 files stay as they are. Then the tests of that script run, except those that train. Code that several scripts
 share is broken only once. Prints the changes that no test noticed; EQUIVALENT lists those that change no
-result, and why. Needs a system that can fork.
+result, and why. Needs a system that can fork; without PyTorch, three changes go unnoticed.
 """
 import argparse
 import ast
