@@ -474,7 +474,7 @@ class Text:
     def telling(self, net):
         """For five things that a reader knows or expects, find the unit that correlates best with each over
         the first 5,000 held-out characters. Return {name: (the size of this correlation, the unit's state
-        over 90 of them (90,), turned so that high means yes)}, and these 90 (around a blank line)."""
+        over 90 of them (90,), turned so that high means yes)}, and these 90 (near a blank line, if any)."""
         text, column, blank, before, known = self.text[1][:5001], 0, False, "", []
         net.forward(self.one_hot(self.encode(text[:-1])[:, None]))
         h = net.H[:, :, 0]

@@ -135,6 +135,7 @@ def train_neuron(side, epochs):
     return train_neuron_twin(data, epochs)
 
 def train_neuron_twin(data, epochs):
+    """The same in PyTorch."""
     import torch
     X, y, X_test, y_test = (torch.tensor(a, dtype=torch.float32) for a in data[1:5])
     model, criterion = torch.nn.Linear(2, 1), torch.nn.BCEWithLogitsLoss()
@@ -163,6 +164,7 @@ def train_writer(cell, side, epochs):
     return train_writer_twin(cell, net, task, args, epochs)
 
 def train_writer_twin(cell, net, task, args, epochs):
+    """The same in PyTorch, from the same weights."""
     import torch
     model = torch.nn.ModuleDict({"cell": getattr(torch.nn, cell.upper())(task.D, args.hidden),
                                  "output": torch.nn.Linear(args.hidden, task.K)})
@@ -276,7 +278,8 @@ def compare(script, turns):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("scripts", nargs="*", default=list(TRAIN), help=f"of {', '.join(TRAIN)} (all)")
-    parser.add_argument("--epochs", type=datasets.number(int, 1), default=5, help="turns of each side")
+    parser.add_argument("--epochs", type=datasets.number(int, 3), default=5,
+                        help="turns of each side, at least 3: PyTorch is slow in its first")
     parser.add_argument("--growth", action="store_true", help="only show how a convolution's cost grows")
     parser.add_argument("--side", choices=["numpy", "torch"], help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
