@@ -226,7 +226,7 @@ class BCELoss:
     """Log loss of the probabilities sigmoid(Z) against targets Y in [0, 1], both (K, N); safe for any Z."""
     def forward(self, Z, Y):
         self.Z, self.Y = Z, np.asarray(Y, Z.dtype)
-        losses = np.logaddexp(0, Z) - self.Y * Z        # ln(1 + eᶻ), without computing eᶻ
+        losses = np.logaddexp(0, Z) - self.Y * Z        # logaddexp(0, Z) = ln(1 + eᶻ), for any Z
         return float(losses.mean())                     # (33)  L = 1/KN Σ (ln(1 + eᶻ) − Y · Z)
 
     def backward(self):
@@ -247,8 +247,8 @@ class CrossEntropyLoss:
         return dZ / dZ.shape[1]                         # (37)  ∂L/∂Zₖ = 1/N (Pₖ − [k = y])       (K, N)
 
 class Optimizer:
-    """step(share) updates theta in place from its gradient g and two memories: m of past g, s of past g².
-    η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
+    """step(share) updates theta from its gradient g and two memories, m of past g, s of past g²: views,
+    always written in place. η is `share` times the rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|²."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
@@ -257,7 +257,7 @@ class Optimizer:
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
-            if self.weight_decay or self.t % 50 == 0:   # 1e-18: or m, s sink below 1e-38, if g stays 0: slow
+            if self.weight_decay or self.t % 50 == 0:   # if g stays 0, 1e-18 keeps m, s > 1e-38: less is slow
                 g += self.weight_decay * theta + 1e-18  # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 

@@ -145,7 +145,7 @@ class BCELoss:
     """Log loss of the probabilities sigmoid(Z) against targets Y in [0, 1], both (K, N); safe for any Z."""
     def forward(self, Z, Y):
         self.Z, self.Y = Z, np.asarray(Y, Z.dtype)
-        losses = np.logaddexp(0, Z) - self.Y * Z        # ln(1 + eᶻ), without computing eᶻ
+        losses = np.logaddexp(0, Z) - self.Y * Z        # logaddexp(0, Z) = ln(1 + eᶻ), for any Z
         return float(losses.mean())                     # (33)  L = 1/KN Σ (ln(1 + eᶻ) − Y · Z)
 
     def backward(self):
@@ -168,8 +168,8 @@ class CrossEntropyLoss:
 # --- Optimizers -----------------------------------------------------------------------------------------
 
 class Optimizer:
-    """step(share) updates theta in place from its gradient g and two memories: m of past g, s of past g².
-    η is `share` times the learning rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|², adding λ θ to g."""
+    """step(share) updates theta from its gradient g and two memories, m of past g, s of past g²: views,
+    always written in place. η is `share` times the rate `lr`; `weight_decay` is λ in a penalty λ/2 |θ|²."""
     def __init__(self, net, lr, weight_decay=0.0):
         self.lr, self.weight_decay, self.t = lr, weight_decay, 0
         arrays = net.theta, net.dtheta, np.zeros_like(net.theta), np.zeros_like(net.theta)
@@ -178,7 +178,7 @@ class Optimizer:
     def step(self, share=1.0):
         self.t += 1
         for theta, g, m, s in self.pieces:
-            if self.weight_decay or self.t % 50 == 0:   # 1e-18: or m, s sink below 1e-38, if g stays 0: slow
+            if self.weight_decay or self.t % 50 == 0:   # if g stays 0, 1e-18 keeps m, s > 1e-38: less is slow
                 g += self.weight_decay * theta + 1e-18  # (38)  g ← g + λ θ
             self.update(self.lr * share, theta, g, m, s)
 
@@ -217,9 +217,10 @@ def build(data, args, rng):
         layers += [Linear(D, width, rng, init), Activation()]
         layers += [Dropout(args.dropout, rng)] if args.dropout else []
         D = width
-    K = len(data.classes)                               # 0 in a regression; for 2, one output is enough
-    Loss = {0: MSELoss, 2: BCELoss}.get(K, CrossEntropyLoss)
-    net = Sequential(*layers, Linear(D, K if K > 2 else 1, rng))
+    classes = len(data.classes)                         # 0 in a regression
+    Loss = {0: MSELoss, 2: BCELoss}.get(classes, CrossEntropyLoss)
+    K = classes if classes > 2 else 1                   # one number can tell two classes apart
+    net = Sequential(*layers, Linear(D, K, rng))
     net.layers[0].needs_dX = False
     return net, Loss(), OPTIMIZERS[args.optimizer](net, args.lr, args.weight_decay)
 
@@ -231,7 +232,8 @@ def score(Z, y):
 
 def train(net, loss, optimizer, data, epochs, batch_size, rng):
     """Fit the net: a generator that yields, after each epoch, train loss, train score, test loss, test score.
-    Train values are averages over its minibatches, with dropout. UserError if the loss is not finite."""
+    Train values are averages over its minibatches, with dropout (of an RMSE, this is a little less than the
+    RMSE of all). UserError if the loss is not finite."""
     step, steps = 0, epochs * math.ceil(len(data.X_train) / batch_size)
     for epoch in range(1, epochs + 1):
         sums = np.zeros(2)
@@ -255,7 +257,7 @@ def search(data, args, rng):
         args.hidden = [int(rng.choice([16, 32, 64, 128, 256]))] * rng.integers(1, 4)
         try:
             rows = train(*build(data, args, rng), data, args.epochs, args.batch_size, rng)
-            L = [math.inf, *(row[2] for row in rows)][-1]
+            L = [math.inf, *(row[2] for row in rows)][-1]   # after the last epoch, if any
         except UserError:                               # this learning rate is too high
             L = math.inf
         yield L, (f"--optimizer {args.optimizer} --activation {args.activation} --lr {args.lr:.2g} "

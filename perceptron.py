@@ -35,7 +35,7 @@ def sigmoid(z):
     return 0.5 * (1 + np.tanh(0.5 * z))                 # (1)  σ(z) = 1 / (1 + e⁻ᶻ) = ½ (1 + tanh ½z)
 
 def log_loss(z, y):
-    losses = np.logaddexp(0, z) - y * z                 # ln(1 + eᶻ), without computing eᶻ
+    losses = np.logaddexp(0, z) - y * z                 # logaddexp(0, z) = ln(1 + eᶻ), for any z
     return float(losses.mean())                         # (2)  L = 1/N Σ (ln(1 + eᶻ) − y · z)
 
 def step(z):
@@ -48,7 +48,6 @@ RULES = {"logistic": (sigmoid, log_loss), "rosenblatt": (step, perceptron_loss)}
 
 class Perceptron:
     """D inputs, one output a: w (D, 1), b (1, 1) start at zero; `rule` names the activation and its loss."""
-
     def __init__(self, D, rule="logistic"):
         self.w, self.b = np.zeros((D, 1), np.float32), np.zeros((1, 1), np.float32)
         self.activation, self.loss = RULES[rule]
@@ -108,8 +107,12 @@ def plot(neuron, data, pictures, history, path, file, show):
         datasets.plot_sheet(ax["W"], -neuron.w.reshape(1, *pictures[0].shape), title, signed=True)
         datasets.plot_mistakes(ax["M"], pictures, y, np.stack([1 - a, a]), data.classes)
     elif D == 2:
-        x1, x2 = datasets.plot_plane(ax["W"], lambda X: np.vstack([1 - neuron.forward(X.T), neuron.a]), X, y,
-                                     "the line after epochs 1, 2, 4, 8, ... (late ones dark)")
+        def answer(points):
+            a = neuron.forward(points.T)
+            return np.vstack([1 - a, a])
+
+        title = "the line after epochs 1, 2, 4, 8, ... (late ones dark)"
+        x1, x2 = datasets.plot_plane(ax["W"], answer, X, y, title)
         for age, (w, b) in enumerate(reversed(path.values())):
             if w.any():
                 ax["W"].contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], [0], colors="black", alpha=0.7 ** age)
@@ -130,10 +133,11 @@ def plot(neuron, data, pictures, history, path, file, show):
 def two_classes(data, names):
     """The examples of the two named classes (default: the last two), one per row, centred and scaled, with
     labels y (n, 1) of 0 or 1; and the test pictures, or None if the data are not pictures."""
+    if not data.classes:
+        raise UserError(f"{data.name} has numbers to predict, not classes: try mlp.py --dataset {data.name}")
     chosen = [data.classes.index(name) for name in (names or data.classes[-2:]) if name in data.classes]
     if len(set(chosen)) != 2:
-        classes = ", ".join(data.classes) or f"none, as {data.name} has numbers to predict, not classes"
-        raise UserError(f"--classes needs two different names from: {classes}")
+        raise UserError(f"--classes needs two different names from: {', '.join(data.classes)}")
     train, test = np.isin(data.y_train, chosen), np.isin(data.y_test, chosen)
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train[train], data.X_test[test]))
     scale = 255 if X_train.dtype == np.uint8 else X_train.std(axis=0)
@@ -156,7 +160,8 @@ def main(argv=None):
     rng = np.random.default_rng(args.seed)
     data, pictures = two_classes(datasets.load(args.dataset or "blobs", args.seed), args.classes)
     n, points = len(data.X_train), pictures is None
-    datasets.fill_in(args, {**POINTS, "batch_size": n} if points else IMAGES, 0 if points else n)
+    usual = {**POINTS, "batch_size": n} if points else IMAGES       # points: all in one minibatch
+    datasets.fill_in(args, usual, examples=0 if points else n)      # 0: as many epochs as usual
     neuron = Perceptron(data.X_train.shape[1], args.rule)
     datasets.read_weights(args.load, neuron.weights)
     print(f"perceptron.py learns {data.name}, {' or '.join(data.classes)}: {len(data.X_train):,} examples to "
