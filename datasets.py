@@ -918,12 +918,12 @@ def figure(layout, width, height):
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
                          "axes.prop_cycle": plt.cycler(color=COLORS), "image.interpolation": "nearest",
                          "axes.titlesize": 11})
+    size = dict(figsize=(width, height), layout="constrained")
     try:
-        fig = plt.figure(figsize=(width, height), layout="constrained")
+        return plt.subplot_mosaic(layout, **size)
     except Exception:                                   # a screen, but windows cannot be opened on it
         plt.switch_backend("agg")
-        fig = plt.figure(figsize=(width, height), layout="constrained")
-    return fig, fig.subplot_mosaic(layout)
+        return plt.subplot_mosaic(layout, **size)
 
 def finish(fig, path, show):
     """Save the figure; show it if there is a screen, or a notebook."""
