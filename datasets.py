@@ -975,10 +975,9 @@ def plot_losses(ax, history, color, name):
 
 def plot_curves(loss, score, history, name, part="test"):
     """Training and test curves in two panels, from rows (train loss, train score, test loss, test score)."""
+    rows, dot = np.reshape(history, (-1, 4)), "." if len(history) < 30 else ""          # as in plot_losses
     for ax, column, title in (loss, 0, "loss"), (score, 1, name):
-        for offset, label in (0, "train"), (2, part):
-            ax.plot(range(1, len(history) + 1), [row[column + offset] for row in history], label=label,
-                    marker="." if len(history) < 30 else "")        # as in plot_losses
+        ax.plot(range(1, len(rows) + 1), rows[:, column::2], label=["train", part], marker=dot)
         ax.set_title(title)
         epochs_axis(ax, len(history))
         ax.legend()

@@ -1150,9 +1150,9 @@ class Test_datasets(Test):
     def test_curves_and_confusion(self):
         panels = [mock.MagicMock() for _ in range(3)]
         datasets.plot_curves(*panels[:2], [(1, 2, 3, 4)], "accuracy", "validation")
-        calls = [call for ax in panels[:2] for call in ax.plot.call_args_list]
-        lines = [(*call.args[1], call.kwargs["label"]) for call in calls]
-        self.assertEqual(lines, [(1, "train"), (3, "validation"), (2, "train"), (4, "validation")])
+        calls = [ax.plot.call_args for ax in panels[:2]]
+        lines = [(*zip(*call.args[1], call.kwargs["label"]),) for call in calls]
+        self.assertEqual(lines, [((1, "train"), (3, "validation")), ((2, "train"), (4, "validation"))])
         datasets.plot_sheet(panels[0], np.zeros((1, 2, 2)), signed=True)     # silence is white, not red
         shades = panels[0].imshow.call_args.kwargs
         self.assertEqual((shades["vmin"], shades["vmax"]), (-1, 1))
