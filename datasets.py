@@ -392,12 +392,10 @@ def load_series(name, column=None, seed=0):
         return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
     try:
         text = Path(name).read_text(encoding="utf-8-sig").rstrip(" ,;\t\n")     # no empty lines at the end
-        lines = text.split("\n")
-        mark = max(",;\t", key=lines[0].count)
+        mark = max(",;\t", key=text.split("\n")[0].count)
+        lines = [line.rstrip(" ,;\t") for line in text.split("\n")]             # nor empty columns
         reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
-        (_, header), *rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-        while header and not header[-1]:                # a comma ends each line
-            header.pop()
+        header, *rows = [[cell.strip() for cell in row] for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from None
     if not header or column and column not in header:
@@ -411,13 +409,13 @@ def load_series(name, column=None, seed=0):
             value(header[-1])
             raise UserError(f"{name} needs names in its first line, not {lines[0]}; or choose a --column")
     k, values = header.index(column) if column else len(header) - 1, []
-    for line, row in rows:
+    for line, row in enumerate(rows, 2):
         try:
             values.append(value(row[k]))
-            if not math.isfinite(values[-1]) or any(row[len(header):]):         # 1,234 without quotes
+            if not math.isfinite(values[-1]) or len(row) > len(header):         # 1,234 without quotes
                 raise ValueError
         except (ValueError, IndexError):
-            raise UserError(f"{name}, line {line}: no number in {header[k]}: {lines[line - 1]}") from None
+            raise UserError(f"{name}, line {line}: no number in {header[k]}: {mark.join(row)}") from None
     return Path(name).stem, np.array(values), 12
 
 # --- Sequences: tasks for a recurrent net ---------------------------------------------------------------
