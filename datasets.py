@@ -473,13 +473,13 @@ class Text:
         """For five things that a reader knows or expects, find the unit that correlates best with each over
         the first 5,000 held-out characters. Return {name: (the size of this correlation, the unit's state
         over 90 of them (90,), turned so that high means yes)}, and these 90 (near a blank line, if any)."""
-        text, column, blank, before, known = self.text[1][:5001], 0, False, "", []
+        text, known = self.text[1][:5001], []
         net.forward(self.one_hot(self.encode(text[:-1])[:, None]))
         h = net.H[:, :, 0]
-        for a, following in zip(text, text[1:]):
-            column, blank = (0, before == a) if a == "\n" else (column + 1, blank)
-            before = a
-            known.append((blank, column, following.isupper(), following in " \n", following in "aeiouAEIOU"))
+        for i, following in enumerate(text[1:], 1):
+            start = text.rfind("\n", 0, i) + 1          # of the line
+            known.append((text.endswith("\n\n", 0, start), i - start,
+                          following.isupper(), following in " \n", following in "aeiouAEIOU"))
         x, y = ((a - a.mean(axis=0)) / (a.std(axis=0) + 1e-9) for a in (np.array(known, float), h))
         r = x.T @ y / len(known)
         names = "after a blank line", "place in line", "capital next", "space next", "vowel next"
