@@ -402,21 +402,20 @@ def load_series(name, column=None, seed=0):
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header) or 'none'}")
 
     def value(cell):
-        return float(cell if mark == "," else cell.replace(",", "."))
-
-    if not column:
-        with suppress(ValueError):
-            value(header[-1])
-            raise UserError(f"{name} needs names in its first line, not {lines[0]}; or choose a --column")
-    k, values = header.index(column) if column else len(header) - 1, []
-    for line, row in enumerate(rows, 2):
         try:
-            values.append(value(row[k]))
-            if not math.isfinite(values[-1]) or len(row) > len(header):         # 1,234 without quotes
-                raise ValueError
-        except (ValueError, IndexError):
-            raise UserError(f"{name}, line {line}: no number in {header[k]}: {mark.join(row)}") from None
-    return Path(name).stem, np.array(values), 12
+            return float(cell if mark == "," else cell.replace(",", "."))
+        except ValueError:
+            return math.nan
+
+    k = header.index(column) if column else len(header) - 1
+    if not column and math.isfinite(value(header[k])):
+        raise UserError(f"{name} needs names in its first line, not {lines[0]}; or choose a --column")
+    values = np.array([value(row[k]) if k < len(row) <= len(header) else math.nan for row in rows])
+    wrong = np.flatnonzero(~np.isfinite(values))        # also 1,234 without quotes: a cell too many
+    if wrong.size:
+        row = rows[wrong[0]]
+        raise UserError(f"{name}, line {wrong[0] + 2}: no number in {header[k]}: {mark.join(row)}")
+    return Path(name).stem, values, 12
 
 # --- Sequences: tasks for a recurrent net ---------------------------------------------------------------
 
