@@ -470,8 +470,8 @@ class Text:
 
     def telling(self, net):
         """For five things that a reader knows or expects, find the unit that correlates best with each over
-        the first 5,000 held-out characters. Return {name: (the size of this correlation, the unit's state
-        over 90 of them (90,), turned so that high means yes)}, and these 90 (near a blank line, if any)."""
+        the first 5,000 held-out characters. Return {name: (the correlation's size, the unit's state over 90
+        of them (90,), turned so that high means yes)}, if it ever occurs; and these 90, near a blank line."""
         text, known = self.text[1][:5001], []
         net.forward(self.one_hot(self.encode(text[:-1])[:, None]))
         h = net.H[:, :, 0]
@@ -484,7 +484,6 @@ class Text:
         names = "after a blank line", "place in line", "capital next", "space next", "vowel next"
         start = max(0, min(text.rfind("\n\n") - 30, len(known) - 90))
         rows, shown = zip(names, r, np.abs(r).argmax(axis=1)), slice(start, min(start + 90, len(known)))
-        # Not what never occurs in the text:
         found = {name: (abs(row[k]), np.sign(row[k]) * h[shown, k]) for name, row, k in rows if row[k]}
         return found, text[shown]
 
