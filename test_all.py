@@ -1217,40 +1217,35 @@ class Test_datasets(Test):
 
 # --- As a user runs them --------------------------------------------------------------------------------
 
-MISTAKES = {    # words of the error message: command lines that cause it; @ is the test's folder
-    "not in the range": "perceptron --lr -1, mlp --lr nan, mlp --epochs -3, cnn --batch-size 0, "
-                        "mlp --hidden 0, mlp --hidden 9999999999999999999, mlp --dropout 1, rnn --clip 0, "
-                        "rnn --temperature 0, "
-                        "autoencoder --noise -1, autoencoder --mask 1, autoencoder --latent 1",
-    "--epochs invalid int ten": "mlp --epochs ten",
-    "invalid choice": "mlp --optimizer newton, rnn --cell elman",
-    "unrecognized --nonsense": "mlp --nonsense",
-    "the loss is in step try a lower --lr than 1e+06":                          # also after the only step
-        "mlp --dataset sine --optimizer sgd --lr 1e6, "
-        "mlp --dataset sine --optimizer sgd --lr 1e6 --batch-size 1000 --epochs 1",
-    "minst mnist, digits": "mlp --dataset minst",
-    "rnm shakespeare, python-docs": "rnn --dataset rnm",
-    "train-images cannot be downloaded": "mlp --dataset mnist",
-    "cannot be written: No such": "mlp --save @none/w.npz, mlp --figure @none/a.png",
-    "is a folder": "mlp --save @folder.npz",
-    "should end in .npz": "mlp --save w", "should end in .png": "mlp --figure a.mov",
-    "No such file none": "mlp --dataset xor --load @none.npz, "
-                         "cnn --channels 4 8 --load @cnn.npz --predict @none.png",
-    "not .npz finite": "perceptron --load @words.txt, perceptron --load @nan.npz, "
-                       "perceptron --load @text.npz",
-    "npz another net": f"mlp --dataset moons --load @perceptron.npz, {BOOK} --load @rnn.npz, "
-                       "cnn --dataset digits --load @cnn.npz",
-    "several --latent": "autoencoder --load @rnn.npz --latent 2 8",
-    "sine has numbers": "perceptron --dataset sine",
-    "--classes two different": "perceptron --classes A A, "
-                               "perceptron --dataset iris --classes rose tulip",
-    "pictures mlp.py iris": "cnn --dataset iris",
-    "blank.png blank": "cnn --channels 4 8 --load @cnn.npz --predict @blank.png",
-    "words.txt not a picture": "cnn --channels 4 8 --load @cnn.npz --predict @words.txt",
-    "latin UTF-8": "rnn --dataset @latin.txt, rnn --dataset @latin.csv",
-    "character never occurs 'X'": f"{BOOK} --prime X",
-    "too few": "rnn --dataset @empty.txt, rnn --dataset @words.txt, rnn --dataset @few.csv --column b",
-    "column c": "rnn --dataset @few.csv --column c"}
+# Words of the error message: command lines that cause it. @ is the test's folder.
+MISTAKES = f"""
+not in the range: perceptron --lr -1, mlp --lr nan, mlp --epochs -3, cnn --batch-size 0, mlp --hidden 0
+not in the range: mlp --hidden 9999999999999999999, mlp --dropout 1, rnn --clip 0, rnn --temperature 0
+not in the range: autoencoder --noise -1, autoencoder --mask 1, autoencoder --latent 1
+--epochs invalid int ten: mlp --epochs ten
+invalid choice: mlp --optimizer newton, rnn --cell elman
+unrecognized --nonsense: mlp --nonsense
+the loss is in step try a lower --lr than 1e+06: mlp --dataset sine --optimizer sgd --lr 1e6
+the loss is in step 1: try: mlp --dataset sine --optimizer sgd --lr 1e6 --batch-size 1000 --epochs 1
+minst mnist, digits: mlp --dataset minst
+rnm shakespeare, python-docs: rnn --dataset rnm
+cannot be written: No such: mlp --save @none/w.npz, mlp --figure @none/a.png
+is a folder: mlp --save @folder.npz
+should end in .npz: mlp --save w
+should end in .png: mlp --figure a.mov
+No such file none: mlp --dataset xor --load @none.npz, cnn --channels 4 8 --load @cnn.npz --predict @none.png
+not .npz finite: perceptron --load @words.txt, perceptron --load @nan.npz, perceptron --load @text.npz
+npz another net: mlp --dataset moons --load @perceptron.npz, {BOOK} --load @rnn.npz
+npz another net: cnn --dataset digits --load @cnn.npz
+several --latent: autoencoder --load @rnn.npz --latent 2 8
+sine has numbers: perceptron --dataset sine
+--classes two different: perceptron --classes A A, perceptron --dataset iris --classes rose tulip
+pictures mlp.py iris: cnn --dataset iris
+blank.png blank: cnn --channels 4 8 --load @cnn.npz --predict @blank.png
+latin UTF-8: rnn --dataset @latin.txt, rnn --dataset @latin.csv
+character never occurs 'X': {BOOK} --prime X
+too few: rnn --dataset @empty.txt, rnn --dataset @words.txt, rnn --dataset @few.csv --column b
+column c: rnn --dataset @few.csv --column c"""
 
 OPTIONS = {     # a command, and options that each change its numbers
     "perceptron --epochs 3": "--lr 0.1, --rule rosenblatt, --batch-size 7, --seed 1",
@@ -1313,7 +1308,8 @@ class TestCommandLine(Test):
         (self.folder / "folder.npz").mkdir()
         for line in "perceptron", "cnn --dataset digits --channels 4 8", f"{BOOK} --cell gru":
             self.learn(f"{line} --epochs 0 --save @{line.split()[0]}.npz")
-        for words, line in [(words, line) for words, lines in MISTAKES.items() for line in lines.split(", ")]:
+        rows = [row.rpartition(": ") for row in MISTAKES.strip().split("\n")]
+        for words, line in [(words, line) for words, _, lines in rows for line in lines.split(", ")]:
             (script, argv), file = self.words(line), f"{line.split()[0]}.py"
             said, end = io.StringIO(), self.assertRaises(SystemExit)
             with self.subTest(line), mock.patch.object(sys, "argv", [file, *argv]):
