@@ -115,10 +115,6 @@ class Test(unittest.TestCase):
         self.check_gradients(lambda: net.forward(X, **options), lambda dZ: (net.backward(dZ), net.dtheta),
                              X, net.theta)
 
-    def check_loss(self, loss, Z, y, right):
-        self.close(loss.forward(Z, y), right)
-        self.check_gradients(lambda: loss.forward(Z, y), lambda dL: [dL * loss.backward()], Z)
-
     def few_digits(self, train, test):
         """From here on, digits and mnist have only so many examples."""
         data, load = datasets.load("digits"), datasets.load
@@ -233,9 +229,12 @@ class Test_mlp(Test):
         for K, N in (1, 1), (1, 5), (4, 3):
             Z, Y, y = rng.standard_normal((K, N)), rng.random((K, N)), rng.integers(0, K, N)
             P, Q = sigmoid(Z), np.exp(Z) / np.exp(Z).sum(axis=0)
-            self.check_loss(mlp.MSELoss(), Z, Y, np.mean((Z - Y) ** 2))
-            self.check_loss(mlp.BCELoss(), Z, Y, -np.mean(Y * np.log(P) + (1 - Y) * np.log(1 - P)))
-            self.check_loss(mlp.CrossEntropyLoss(), Z, y, -sum(np.log(Q[y[n], n]) for n in range(N)) / N)
+            for loss, target, right in (
+                    (mlp.MSELoss(), Y, np.mean((Z - Y) ** 2)),
+                    (mlp.BCELoss(), Y, -np.mean(Y * np.log(P) + (1 - Y) * np.log(1 - P))),
+                    (mlp.CrossEntropyLoss(), y, -sum(np.log(Q[y[n], n]) for n in range(N)) / N)):
+                self.close(loss.forward(Z, target), right)
+                self.check_gradients(lambda: loss.forward(Z, target), lambda dL: [dL * loss.backward()], Z)
 
     def test_extreme_logits(self):
         for dtype in np.float32, np.float64:
