@@ -1346,12 +1346,8 @@ class TestCommandLine(Test):
 
     def test_figures_show_what_they_say(self):
         self.few_digits(300, 60)
-
-        def blank(fig, path, show):             # to draw it would take seconds
-            Path(path).write_bytes(bytes(20_000))
-            plt.close(fig)
-
-        self.enter(mock.patch.object(datasets, "finish", blank))
+        self.enter(mock.patch("matplotlib.figure.Figure.savefig",               # to draw would take seconds
+                              lambda fig, path, dpi: Path(path).write_bytes(bytes(20_000))))
         with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheet:
             result, _ = self.learn("cnn --dataset digits --channels 2 --hidden --epochs 2", "figure")
         picture, title = next(call.args[1:3] for call in sheet.call_args_list if "one picture" in str(call))
