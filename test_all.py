@@ -619,20 +619,17 @@ class Test_rnn(Test):
 
     def test_what_it_says_of_its_results(self):
         truth = np.arange(5.0)
-
-        def report(forecasts):
-            return datasets.Series.report(mock.Mock(forecasts=lambda net: forecasts), None, 0.0)
-
-        with redirect_stdout(io.StringIO()) as out:
-            words, more = report({"truth": truth, "last value": truth + 3, "last season's value": truth - 4,
-                                  "net, free run": truth + 3, "net, one step": truth + 1})
-        self.assertEqual((words, list(more["rmse"].values())), ("RMSE 1", [3, 4, 3, 1]))
-        lost = dict.fromkeys(["net, free run", "net, one step"], truth * math.nan)
-        with redirect_stdout(io.StringIO()) as overflow:
-            report({"truth": truth, "last value": truth, **lost})
-        self.assertEqual(overflow.getvalue().count("the net does not beat last value"), 2)
-        self.assertIn("one step ahead the net beats every simple rule\n", out.getvalue())
-        self.assertIn("sees as little) the net does not beat last value\n", out.getvalue())
+        all_rules = "does not beat last value, last season's value"
+        for free, one, free_says, one_says in ((3, 1, "does not beat last value", "beats every simple rule"),
+                                               (math.nan, math.nan, all_rules, all_rules)):
+            series = mock.Mock(forecasts=lambda net: {
+                "truth": truth, "last value": truth + 3, "last season's value": truth - 4,
+                "net, free run": truth + free, "net, one step": truth + one})
+            with redirect_stdout(io.StringIO()) as out:
+                words, more = datasets.Series.report(series, None, 0.0)
+            np.testing.assert_equal((words, [*more["rmse"].values()]), (f"RMSE {one}", [3, 4, free, one]))
+            self.assertIn(f"one step ahead the net {one_says}\n", out.getvalue())
+            self.assertIn(f"sees as little) the net {free_says}\n", out.getvalue())
         words, _ = datasets.Text("book", FOX * 20, 1, 7).report(None, 1.0)
         self.assertEqual(words, "1.00 nats per character (1.44 bits, perplexity 2.7)")
 
