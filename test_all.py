@@ -824,14 +824,13 @@ class Test_autoencoder(Test):
         self.assertLess(update.call_count, 3 * steps)   # few examples take no more steps than a hundred
         x, y = np.zeros((99, 1)), np.ones(99, int)      # features without a spread: the bias alone knows
         self.assertEqual(autoencoder.regression(x, y, x, y, 3, rng), 1)
-        with mock.patch.object(autoencoder, "regression", return_value=0.5) as regression:
-            result, out = self.learn(several, "figure")
+        regression = self.enter(mock.patch.object(autoencoder, "regression", return_value=0.5))
+        result, out = self.learn(several, "figure")
         sizes = [tuple(len(part) for part in call.args[:4]) for call in regression.call_args_list]
         self.assertEqual(set(sizes), {(600, 600, 60, 60), (400, 400, 60, 60)})
         self.assertEqual([len(run[400] + run[600]) for run in result["runs"].values()], [6, 6])
         self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
-        with mock.patch.object(autoencoder, "regression", return_value=0.5):    # all labels once
-            self.assertEqual(self.learn(f"{several} --labels 9999")[1].count("regression"), 2)
+        self.assertEqual(self.learn(f"{several} --labels 9999")[1].count("regression"), 2)  # all labels once
         with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheets:
             result, _ = self.learn(f"{small} 6 --conv --loss bce --mask 0.3", "figure")
         self.assertLess(result["history"][1][1], result["history"][0][1])
