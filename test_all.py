@@ -1433,9 +1433,8 @@ class TestText(Test):
         """Each gets as far as loading its data or its weights."""
         commands = re.findall(r"python (\w+)\.py([^`\n#]*)", "\n".join([README, *SOURCES.values()]))
         self.assertGreater(len(commands), 60)
-        stop = dict(side_effect=InterruptedError)
-        self.enter(mock.patch.multiple(datasets, load=mock.Mock(**stop), read_weights=mock.Mock(**stop)))
-        self.enter(mock.patch.object(datasets, "choose_task", **stop))
+        stop = mock.Mock(side_effect=InterruptedError)
+        self.enter(mock.patch.multiple(datasets, load=stop, read_weights=stop, choose_task=stop))
         for script, options in [command for command in commands if command[0] in SCRIPTS]:
             with self.subTest(f"{script}{options}"), self.assertRaises(InterruptedError):
                 SCRIPTS[script].main(shlex.split(options.partition("  ")[0]))
