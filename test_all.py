@@ -238,7 +238,6 @@ class Test_mlp(Test):
     def test_extreme_logits(self):
         for dtype in np.float32, np.float64:
             Z = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype)
-            self.assertTrue(math.isfinite(mlp.MSELoss().forward(Z, -Z)))
             with np.errstate(all="raise", under="ignore"):
                 for loss, right, wrong, most in ((mlp.CrossEntropyLoss(), [0, 1], [1, 0], 2e4),
                                                  (mlp.BCELoss(), Z > 0, Z < 0, 1e4)):
