@@ -69,8 +69,7 @@ def sigmoid(z):
 def numeric(f, a, eps=1e-5):
     """The gradient of the number f() with respect to the array a, by central differences."""
     gradient = np.empty_like(a)
-    for i in np.ndindex(a.shape):
-        old = a[i]
+    for i, old in np.ndenumerate(a):
         a[i] = old + eps
         above = f()
         a[i] = old - eps
