@@ -578,14 +578,12 @@ class Test_rnn(Test):
 
     def test_telling_units(self):
         """What each unit follows: places by the characters so far, and what comes next."""
-        names, book = {"place in line", "space next", "vowel next"}, "".join(rng.choice([*"abcdE \n"], 3500))
-        book = re.sub("\n+", "\n", book)[:3000]
-        for book, others in (book.lower(), set()), (f"{book[:2850]}\n\n{book[2850:]}",    # 300 are held out
-                                                    {"after a blank line", "capital next"}):
+        book = re.sub("\n+", "\n", "".join(rng.choice([*"abcdE \n"], 3500)))[:3000]     # 300 are held out
+        for book, n in (book.lower(), 3), (f"{book[:2850]}\n\n{book[2850:]}", 5):
             task = datasets.Text("book", book, 1, 7)
             net = rnn.Recurrent(rnn.LSTM(task.D, 5, rng), rnn.Linear(5, task.K, rng))
             found, passage = task.telling(net)
-            self.assertEqual(set(found), names | others)
+            self.assertEqual(len(found), n)                                     # not what never occurs
             h, text = net.cell.H[1:, :, 0], task.text[1]
             self.assertTrue(len(passage) == 90 and ("\n\n" in passage) == ("\n\n" in text))
             shown = slice(text.index(passage), text.index(passage) + 90)
