@@ -451,10 +451,9 @@ class Test_cnn(Test):
         self.close(prepared(square, "own", 64), square)
         self.close(prepared(square, "own", 64, True), 255 - square)
         page[20:22] = 20                        # ink from edge to edge of the page
-        for picture in prepared(page), prepared(255 - page):
-            self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), [16, 20])
-        picture = prepared(page, "fashion")                      # as in data that fill their frame
-        self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), [22, 28])
+        for picture, size in ((prepared(page), [16, 20]), (prepared(255 - page), [16, 20]),
+                              (prepared(page, "fashion"), [22, 28])):           # such data fill their frame
+            self.assertEqual((np.ptp(np.nonzero(picture), axis=1) + 1).tolist(), size)
 
 # --- rnn.py ---------------------------------------------------------------------------------------------
 
