@@ -954,9 +954,9 @@ class TestTorch(Test):
 
 # --- datasets.py ----------------------------------------------------------------------------------------
 
-def idx(*arrays):
-    """The bytes of IDX files, gzipped."""
-    return [gzip.compress(np.array([2048 + a.ndim, *a.shape], ">u4").tobytes() + a.tobytes()) for a in arrays]
+def idx(a):
+    """The bytes of an IDX file, gzipped."""
+    return gzip.compress(np.array([2048 + a.ndim, *a.shape], ">u4").tobytes() + a.tobytes())
 
 class Server(BaseHTTPRequestHandler):
     """Serves `files` by name; promises another `size`, if there is one."""
@@ -975,7 +975,7 @@ class Test_datasets(Test):
         self.mnist = self.folder / "mnist"
         self.arrays = [rng.integers(0, 256, (30, 5, 5), np.uint8), np.arange(30, dtype=np.uint8) % 10,
                        rng.integers(0, 256, (20, 5, 5), np.uint8), np.arange(20, dtype=np.uint8) % 10]
-        self.bodies = dict(zip(datasets._IDX, idx(*self.arrays)))
+        self.bodies = dict(zip(datasets._IDX, map(idx, self.arrays)))
         self.sums = tuple(hashlib.md5(body).hexdigest() for body in self.bodies.values())
         self.enter(mock.patch.object(Server, "files", self.bodies))
         server = self.enter(HTTPServer(("127.0.0.1", 0), Server))
@@ -1085,8 +1085,8 @@ class Test_datasets(Test):
                 (X, whole[:-20], "damaged"), (X, b"5,1\n4,9\n", "damaged"), (y, whole, "damaged 2051 2049"),
                 (X, gzip.compress(b"x"), "damaged"), (y, self.bodies[y_test], f"{X} {y} do not fit"),
                 (X, gzip.compress(gzip.decompress(whole)[:-1]), "damaged size 749"),
-                (y, idx(self.arrays[1] + 5)[0], "do not fit"),
-                (X_test, idx(self.arrays[2][:, 1:])[0], f"{X_test} do not fit")):
+                (y, idx(self.arrays[1] + 5), "do not fit"),
+                (X_test, idx(self.arrays[2][:, 1:]), f"{X_test} do not fit")):
             files = {**self.bodies, name: body}
             for file, content in files.items():
                 (self.mnist / file).write_bytes(content)
