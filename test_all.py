@@ -45,7 +45,7 @@ import rnn
 torch, h5py = (util.find_spec(name) and import_module(name) for name in ("torch", "h5py"))
 HERE = Path(__file__).parent
 SCRIPTS = {"perceptron": perceptron, "mlp": mlp, "cnn": cnn, "rnn": rnn, "autoencoder": autoencoder}
-SOURCES = {script: (HERE / f"{script}.py").read_text(encoding="utf-8") for script in SCRIPTS}
+SOURCES = {script: (HERE / f"{script}.py").read_text(encoding="utf-8") for script in (*SCRIPTS, "datasets")}
 README = (HERE / "README.md").read_text(encoding="utf-8")
 SECTIONS = {script: README.split(f"\n## {script}.py")[1].split("\n## ")[0] for script in SCRIPTS}
 FOX = "the quick brown fox jumps over the lazy dog\n"
@@ -1438,8 +1438,7 @@ class TestText(Test):
         """Equations start in one column; the README's section has the same numbers in the same order."""
         self.assertNotRegex(README, r"\\(operatorname|mbox|phantom)\b")         # GitHub refuses these
         margins, derived = {}, {}
-        for script in *SCRIPTS, "datasets":
-            text = (HERE / f"{script}.py").read_text(encoding="utf-8")
+        for script, text in SOURCES.items():
             self.assertLessEqual(max(map(len, text.splitlines())), 110, script)
             found = re.findall(r"^(.*)# \((\d+)\)", text, re.M)
             for code, number in found:
