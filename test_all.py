@@ -300,7 +300,6 @@ class Test_mlp(Test):
             ("mlp --dataset moons --epochs 30", 0.97, 1), ("mlp --dataset xor --epochs 30", 0.97, 1),
             ("mlp --dataset circles --epochs 30", 0.9, 1),
             ("mlp --dataset circles --epochs 30 --hidden", 0, 0.7),             # no hidden layers: a line
-            ("mlp --dataset blobs --batch-size 10000", 0.9, 1),                 # more than there are
             (f"{moons} --activation relu --optimizer rmsprop", 0.95, 1),
             (f"{moons} --activation tanh --optimizer sgd", 0.95, 1),
             (f"{moons} --activation sigmoid --optimizer adam", 0.95, 1))
