@@ -1338,11 +1338,15 @@ class TestCommandLine(Test):
         self.few_digits(300, 60)
         self.enter(mock.patch("matplotlib.figure.Figure.savefig",               # to draw would take seconds
                               lambda fig, path, dpi: Path(path).write_bytes(bytes(20_000))))
-        with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheet:
-            result, _ = self.learn("cnn --dataset digits --channels 2 --hidden --epochs 2", "figure")
+        sheet = self.enter(mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet))
+        result, _ = self.learn("cnn --dataset digits --channels 2 --hidden --epochs 2", "figure")
         picture, title = next(call.args[1:3] for call in sheet.call_args_list if "one picture" in str(call))
         said = datasets.probabilities(result["net"], picture[:, None]).argmax()
         self.assertIn(f"({said})", title)                                       # one that is read correctly
+        neuron = self.learn("perceptron --dataset digits --epochs 1", "figure")[0]["neuron"]
+        w, title = next(call.args[1:] for call in sheet.call_args_list if "blue speaks" in str(call))
+        self.assertIn("blue speaks for 8, red for 9", title)                    # w > 0, for 9, is red
+        self.close(w.ravel(), -neuron.w[:, 0])
         with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane:
             self.learn("mlp --dataset moons --epochs 40", "figure")
         titles = [call.args[-1] for call in plane.call_args_list]
@@ -1350,11 +1354,6 @@ class TestCommandLine(Test):
         text = datasets.Text
         with mock.patch.object(text, "telling", autospec=True, side_effect=text.telling) as telling:
             result, _ = self.learn(f"{BOOK} --hidden 8 --epochs 1", "figure")
-        with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheet:
-            neuron = self.learn("perceptron --dataset digits --epochs 1", "figure")[0]["neuron"]
-        _, w, title = sheet.call_args_list[0].args
-        self.assertIn("blue speaks for 8, red for 9", title)                    # w > 0, for 9, is red
-        self.close(w.ravel(), -neuron.w[:, 0])
         before, now = (call.args[1] for call in telling.call_args_list)
         self.assertTrue(now is result["net"] is not before)
 
