@@ -306,6 +306,9 @@ def build(data, args, rng, codes=None):
         decoder = [ReLU(), Linear(width, D, rng), *decoder]
         D = width
     if args.conv or args.hidden or args.loss == "bce":
+        b = decoder[-1].b                               # starts at the mean picture: b = ln(x̄ / (1 − x̄))
+        mean = np.clip(data.X_train.mean(axis=0) / 255, 0.01, 0.99).reshape(len(b), -1)
+        b[:] = np.log(mean / (1 - mean)).mean(axis=1, keepdims=True)
         decoder += [Sigmoid()]                          # without it: a linear autoencoder
     net = Autoencoder(encoder[:-1], decoder[1:])        # no ReLU at the codes
     net.layers[0].needs_dX = False
@@ -529,7 +532,7 @@ def plot(runs, data, args):
 
 # --- Command line ---------------------------------------------------------------------------------------
 
-USUAL = dict(hidden=[512, 256], epochs=9, batch_size=128, lr=0.002, weight_decay=0)
+USUAL = dict(hidden=[512, 256], epochs=8, batch_size=128, lr=0.002, weight_decay=0)
 CONV = dict(hidden=[], epochs=4, batch_size=32, lr=0.002, weight_decay=0)
 
 def parse_args(argv=None):

@@ -6,8 +6,7 @@ match in each neighbourhood, so a shift by a pixel matters less. After two such 
 The README derives the equations in the right margin, by number. Shared layers are copied verbatim.
 
     python cnn.py                                      learn to read the handwritten digits of MNIST
-    python cnn.py --save w.npz                         save what it has learnt
-    python cnn.py --load w.npz --predict my_digit.png  then read your own handwriting with it
+    python cnn.py --load w.npz --predict my_digit.png  read your own handwriting (after --save w.npz)
 
 The first command ends with
 
@@ -244,7 +243,7 @@ class Adam(Optimizer):
 # --- Training -------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
-USUAL = dict(epochs=6, batch_size=32, lr=0.002, weight_decay=0)
+USUAL = dict(channels=[10, 20], kernel_size=5, hidden=[64], epochs=6, batch_size=32, lr=0.002, weight_decay=0)
 
 def build(data, args, rng):
     """The net for pictures (n, 1, H, W), its loss and its optimizer, as the options specify."""
@@ -281,7 +280,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
 
 # --- Figures --------------------------------------------------------------------------------------------
 
-def plot(net, data, history, path, show):
+def plot(net, first, data, history, path, show):
     """What the net looks for, what it finds in one picture, where it is wrong, and how it got there."""
     pictures, y, P = data.X_test[:, 0], data.y_test, datasets.probabilities(net, data.X_test)
     order = np.where(P.argmax(axis=0) == y, P[y, np.arange(len(y))], 2).argsort()       # misread ones last
@@ -290,7 +289,10 @@ def plot(net, data, history, path, show):
     n = len(sheets) + 1
     panels, top = "0123456789abcdefghijk"[:n], "W" * (n // 2) + "C" * (n - n // 2 - 1)
     fig, ax = datasets.figure(f"{top}l;{top}s;{panels};{panels};{'M' * n}", max(13, 2 * n), 9.5)
-    datasets.plot_sheet(ax["W"], net.layers[0].W[:, 0], "kernels: blue likes light, red dark", signed=True)
+    W, title = net.layers[0].W[:, 0], "kernels"
+    if history:                                         # hides the random start
+        W, title = W - first, "change of the kernels"
+    datasets.plot_sheet(ax["W"], W, f"{title}: blue likes light, red dark", signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
     for panel, sheet in zip(panels, sheets):
@@ -304,11 +306,9 @@ def plot(net, data, history, path, show):
 def parse_args(argv=None):
     parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, cats-dogs", OPTIMIZERS, images=USUAL)
     option, number = parser.add_argument, datasets.number
-    option("--channels", type=number(int, 1), nargs="+", default=[10, 20], metavar="K",
-           help="kernels of each convolution: more see more, but cost more")
-    option("--kernel-size", type=number(int, 1), default=5, metavar="SIDE", help="side of all kernels")
-    option("--hidden", type=number(int, 1), nargs="*", default=[64], metavar="UNITS",
-           help="width of each dense layer before the last; may be none")
+    option("--channels", type=number(int, 1), nargs="+", metavar="K", help="kernels of each convolution")
+    option("--kernel-size", type=number(int, 1), metavar="SIDE", help="side of all kernels")
+    option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each dense layer")
     option("--predict", nargs="+", metavar="PICTURE", help="classify these; with --load, skip training")
     return parser.parse_args(argv)
 
@@ -325,12 +325,12 @@ def main(argv=None):
     if not only_predict:
         datasets.summary(f"cnn.py learns {data.name}", data, net, {"multiply-adds": multiply_adds})
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
-        history, _, seconds = watch(training, args.epochs, SCORES)
+        history, W, seconds = watch(training, args.epochs, SCORES, keep=net.layers[0].W[:, 0].copy)
         Z, y = predict(net, data.X_test), data.y_test
         print(f"test {datasets.in_words(accuracy(Z, y), len(y))} after {seconds:.0f} s")
-        datasets.write_weights(args.save, net.weights)
-        plot(net, data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
+        plot(net, W[0], data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
         out.update(score=accuracy(Z, y), loss=loss.forward(Z, y), history=history, seconds=seconds)
+    datasets.write_weights(args.save, net.weights)
     if pictures:
         figure = args.figure if only_predict and args.figure else "figures/cnn-predictions.png"
         out["P"] = datasets.classify(net, args.predict, pictures, data.classes, figure, not args.no_show)

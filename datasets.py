@@ -591,7 +591,7 @@ class Series:
         for line, (rule, error) in zip(lines, run["rmse"].items()):
             ax.plot(shown[self.season:], forecasts[rule][:len(shown) - self.season], line,
                     label=f"{rule}: RMSE {error:.4g}")              # of the whole third
-        margin = np.ptp(truth) / 2                      # not more for a free run that goes astray
+        margin = np.ptp(truth) / 2 or 1                 # not more for a free run that goes astray
         title = f"{self.name}: the held-out third (at most ten seasons), and the {run['cell'].upper()}"
         ax.set(title=title, xlabel="step", ylabel="value",
                ylim=(truth.min() - margin, truth.max() + margin))
@@ -1015,14 +1015,15 @@ def plot_probabilities(ax, p, right, classes):
 def plot_mistakes(ax, images, y, P, classes):
     """The twelve images (n, h, w) whose true class is least probable according to P (K, n), if it is not the
     most probable one."""
-    said = P.argmax(axis=0)
+    said, yes_or_no = P.argmax(axis=0), np.isin(P, (0, 1)).all()
     worst = np.argsort(P[y, np.arange(len(y))])[:12]
     worst = worst[said[worst] != y[worst]]
     plot_sheet(ax, images[worst], columns=12)
     ax.set_ylabel("worst mistakes" if len(worst) else "no mistakes")
     for i, n in enumerate(worst):
         right, wrong = caption(classes[y[n]], 12), caption(classes[said[n]], 8)
-        words = f"{right}:\nsaid {wrong}\n{100 * P[said[n], n]:.1f} %"
+        share = "" if yes_or_no else f"{100 * P[said[n], n]:.1f} %"
+        words = f"{right}:\nsaid {wrong}\n{share}"
         ax.text((i + 0.5) / 12, 1.02, words, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
 
 def classify(net, files, pictures, classes, path, show):

@@ -111,8 +111,7 @@ def plot(neuron, data, pictures, history, path, file, show):
             a = neuron.forward(points.T)
             return np.vstack([1 - a, a])
 
-        title = "the line after epochs 1, 2, 4, 8, ... (late ones dark)"
-        x1, x2 = datasets.plot_plane(ax["W"], answer, X, y, title)
+        x1, x2 = datasets.plot_plane(ax["W"], answer, X, y, "the line after epochs 1, 2, 4, ... (late: dark)")
         for age, (w, b) in enumerate(reversed(path.values())):
             if w.any():
                 ax["W"].contour(x1, x2, w[0] * x1 + w[1] * x2 + b[0], [0], colors="black", alpha=0.7 ** age)
@@ -120,7 +119,8 @@ def plot(neuron, data, pictures, history, path, file, show):
         ax["W"].barh(range(D), neuron.w[:, 0], color=datasets.COLORS[(neuron.w[:, 0] > 0).astype(int)])
         ax["W"].set(title=f"weights: positive is for {names[1]}", ylabel="feature", yticks=range(D))
     line = np.linspace(z.min(), z.max(), 301)
-    ax["z"].hist([z[y == 0], z[y == 1]], line[::10], histtype="stepfilled", alpha=0.6, label=names)
+    for k in 0, 1:
+        ax["z"].hist(z[y == k], line[::10], histtype="stepfilled", alpha=0.6, label=names[k])
     twin = ax["z"].twinx()
     twin.plot(line, neuron.activation(line), color="black")
     twin.set(ylabel="answer a", ylim=(-0.02, 1.15))
