@@ -542,6 +542,13 @@ class Test_rnn(Test):
             rnn.clip(g, limit)
             self.close(g, right, 1e-12)
 
+    def test_forecasts_start_at_the_rule(self):
+        task = datasets.Series(*datasets.load_series("airline"))
+        for cell in rnn.CELLS:
+            forecasts = task.forecasts(rnn.build(cell, task, Namespace(hidden=3, seed=0))[0])
+            self.close(forecasts["net, one step"], forecasts["last season times growth"])
+            self.close(forecasts["net, free run"], forecasts["constant growth"])
+
     def test_text(self):
         task = datasets.Text("book", FOX * 20, 2, 8)
         seen, after = zip(*((X.argmax(axis=1), y.reshape(-1, 2)) for X, y, _ in task.windows(training=True)))
@@ -696,6 +703,17 @@ class Test_autoencoder(Test):
         for argv in AUTOENCODERS:
             net, _, shape = small_autoencoder(*argv)
             self.check_net(net, rng.random((*shape, 2)))
+
+    def test_starts_at_the_mean_picture(self):
+        X = rng.integers(0, 256, (50, 8, 8), np.uint8) // np.arange(1, 9, dtype=np.uint8)
+        X[:, 0, 0], X[:, 0, 1] = 0, 255                 # a sigmoid never reaches 0 and 1
+        y, mean = np.zeros(50, int), np.clip(X.mean(axis=0) / 255, 0.01, 0.99).reshape(-1, 1)
+        for argv in [], ["--conv"], ["--hidden", "--loss", "bce"]:
+            args = autoencoder.parse_args(["--hidden", "6", "--lr", "0.01", *argv])
+            data = datasets.as_pictures(datasets.Data("", X, y, X, y, "A"), args.conv)
+            decoder = autoencoder.build(data, args, rng, 3)[0].decoder
+            self.close(decoder.layers[-1].forward(decoder.layers[-2].b),
+                       sigmoid(np.log(mean / (1 - mean)).mean(keepdims=True)) if args.conv else mean, 1e-6)
 
     def test_linear_autoencoder_finds_the_subspace_of_pca(self):
         X = rng.standard_normal((200, 6)) * [3, 2.5, 2, 0.5, 0.4, 0.3] @ rng.standard_normal((6, 6)) + 1
