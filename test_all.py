@@ -1170,7 +1170,8 @@ class Test_datasets(Test):
         P = np.array([[0.9, 0.2], [0.1, 0.8]])
         datasets.plot_probabilities(panels[2], P[:, 0], 1, "AB")
         panels[2].barh.return_value.__getitem__.assert_called_with(1)           # the true class
-        for y, captions in ([0, 1], []), ([0, 0], ["A:\nsaid B\n80.0 %"]):
+        for y, P, captions in (([0, 1], P, []), ([0, 0], P, ["A:\nsaid B\n80.0 %"]),
+                               ([0, 0], P.round(), ["A:\nsaid B\n"])):          # yes or no
             panels[0].reset_mock()
             datasets.plot_mistakes(panels[0], np.zeros((2, 3, 3), np.uint8), np.array(y), P, "AB")
             self.assertEqual([call.args[2] for call in panels[0].text.call_args_list], captions)
@@ -1359,8 +1360,12 @@ class TestCommandLine(Test):
         self.enter(mock.patch("matplotlib.figure.Figure.savefig",               # to draw would take seconds
                               lambda fig, path, dpi: Path(path).write_bytes(bytes(20_000))))
         sheet = self.enter(mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet))
-        result, _ = self.learn("cnn --dataset digits --channels 2 --hidden --epochs 2", "figure")
-        picture, title = next(call.args[1:3] for call in sheet.call_args_list if "one picture" in str(call))
+        line = "cnn --dataset digits --channels 2 --hidden --epochs"
+        fresh, result = (self.learn(f"{line} {epochs}", "figure")[0] for epochs in (0, 2))
+        before, now = (run["net"].layers[0].W[:, 0] for run in (fresh, result))
+        shown = [call.args[1] for call in sheet.call_args_list if "kernels:" in str(call)]
+        self.close(np.array(shown), np.array([before, now - before]))
+        *_, (picture, title) = [call.args[1:3] for call in sheet.call_args_list if "one picture" in str(call)]
         said = datasets.probabilities(result["net"], picture[:, None]).argmax()
         self.assertIn(f"({said})", title)                                       # one that is read correctly
         neuron = self.learn("perceptron --dataset digits --epochs 1", "figure")[0]["neuron"]
