@@ -280,7 +280,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
 
 # --- Figures --------------------------------------------------------------------------------------------
 
-def plot(net, first, data, history, path, show):
+def plot(net, kernels_before, data, history, path, show):
     """What the net looks for, what it finds in one picture, where it is wrong, and how it got there."""
     pictures, y, P = data.X_test[:, 0], data.y_test, datasets.probabilities(net, data.X_test)
     order = np.where(P.argmax(axis=0) == y, P[y, np.arange(len(y))], 2).argsort()       # misread ones last
@@ -291,7 +291,7 @@ def plot(net, first, data, history, path, show):
     fig, ax = datasets.figure(f"{top}l;{top}s;{panels};{panels};{'M' * n}", max(13, 2 * n), 9.5)
     W, title = net.layers[0].W[:, 0], "kernels"
     if history:                                         # hides the random start
-        W, title = W - first, "change of the kernels"
+        W, title = W - kernels_before, "change of the kernels"
     datasets.plot_sheet(ax["W"], W, f"{title}: blue likes light, red dark", signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
@@ -325,10 +325,10 @@ def main(argv=None):
     if not only_predict:
         datasets.summary(f"cnn.py learns {data.name}", data, net, {"multiply-adds": multiply_adds})
         training = train(net, loss, optimizer, data, args.epochs, args.batch_size, rng)
-        history, W, seconds = watch(training, args.epochs, SCORES, keep=net.layers[0].W[:, 0].copy)
+        history, kernels, seconds = watch(training, args.epochs, SCORES, keep=net.layers[0].W[:, 0].copy)
         Z, y = predict(net, data.X_test), data.y_test
         print(f"test {datasets.in_words(accuracy(Z, y), len(y))} after {seconds:.0f} s")
-        plot(net, W[0], data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
+        plot(net, kernels[0], data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
         out.update(score=accuracy(Z, y), loss=loss.forward(Z, y), history=history, seconds=seconds)
     datasets.write_weights(args.save, net.weights)
     if pictures:
