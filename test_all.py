@@ -631,6 +631,10 @@ class Test_rnn(Test):
             np.testing.assert_equal((words, [*more["rmse"].values()]), (f"RMSE {one}", [3, 4, free, one]))
             self.assertIn(f"one step ahead the net {one_says}\n", out.getvalue())
             self.assertIn(f"sees as little) the net {free_says}\n", out.getvalue())
+        flat, ax = datasets.Series("flat", np.ones(60), 12), mock.MagicMock()
+        with mock.patch.object(flat, "forecasts", return_value={}):
+            flat.show(ax, dict(net=None, cell="rnn", rmse={}), None)
+        self.assertEqual(ax.set.call_args.kwargs["ylim"], (0, 2))               # not (1, 1)
         words, _ = datasets.Text("book", FOX * 20, 1, 7).report(None, 1.0)
         self.assertEqual(words, "1.00 nats per character (1.44 bits, perplexity 2.7)")
 
@@ -1368,6 +1372,13 @@ class TestCommandLine(Test):
         *_, (picture, title) = [call.args[1:3] for call in sheet.call_args_list if "one picture" in str(call)]
         said = datasets.probabilities(result["net"], picture[:, None]).argmax()
         self.assertIn(f"({said})", title)                                       # one that is read correctly
+        hist = mock.patch("matplotlib.axes.Axes.hist", autospec=True, side_effect=plt.Axes.hist)
+        with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane, hist as hist:
+            result, _ = self.learn("perceptron --epochs 20", "figure")
+        _, answer, X, y, _ = plane.call_args.args
+        self.assertEqual(np.mean(answer(X).argmax(axis=0) == y), result["accuracy"])
+        groups = {call.kwargs["label"]: call.args[1] for call in hist.call_args_list}
+        self.assertEqual(np.sum(groups["A"] <= 0) + np.sum(groups["B"] > 0), result["accuracy"] * len(y))
         neuron = self.learn("perceptron --dataset digits --epochs 1", "figure")[0]["neuron"]
         w, title = next(call.args[1:] for call in sheet.call_args_list if "blue speaks" in str(call))
         self.assertIn("blue speaks for 8, red for 9", title)                    # w > 0, for 9, is red
