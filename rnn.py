@@ -280,8 +280,6 @@ def build(cell, task, args):
     rng = np.random.default_rng(args.seed)
     net = Recurrent(CELLS[cell](task.D, args.hidden, rng), Linear(args.hidden, task.K, rng))
     net.cell.needs_dX = False
-    if not task.classes:
-        net.output.W[:] = 0                             # numbers: the first answer is 0
     return net, CrossEntropyLoss() if task.classes else MSELoss()
 
 def evaluate(net, loss, task):
@@ -390,6 +388,8 @@ def main(argv=None):
     runs = {}
     for cell in CELLS if args.compare else [args.cell]:
         net, loss = build(cell, task, args)
+        if not task.classes:
+            net.output.W[:] = 0                         # numbers: the first answer is 0
         print(f"rnn.py learns {task.name} with {cell.upper()}: {task.amount}, {net.theta.size:,} parameters")
         datasets.table("output per step", [(net.cell, args.hidden), (net.output, task.K)])
         datasets.read_weights(args.load, net.weights)

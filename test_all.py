@@ -543,11 +543,9 @@ class Test_rnn(Test):
             self.close(g, right, 1e-12)
 
     def test_forecasts_start_at_the_rule(self):
-        task = datasets.Series(*datasets.load_series("airline"))
-        for cell in rnn.CELLS:
-            forecasts = task.forecasts(rnn.build(cell, task, Namespace(hidden=3, seed=0))[0])
-            self.close(forecasts["net, one step"], forecasts["last season times growth"])
-            self.close(forecasts["net, free run"], forecasts["constant growth"])
+        for run in self.learn("rnn --dataset airline --compare --epochs 0")[0]["runs"].values():
+            self.assertEqual(run["rmse"]["net, one step"], run["rmse"]["last season times growth"])
+            self.assertEqual(run["rmse"]["net, free run"], run["rmse"]["constant growth"])
 
     def test_text(self):
         task = datasets.Text("book", FOX * 20, 2, 8)
@@ -1372,6 +1370,10 @@ class TestCommandLine(Test):
         *_, (picture, title) = [call.args[1:3] for call in sheet.call_args_list if "one picture" in str(call)]
         said = datasets.probabilities(result["net"], picture[:, None]).argmax()
         self.assertIn(f"({said})", title)                                       # one that is read correctly
+        semilogy = mock.patch("matplotlib.axes.Axes.semilogy", autospec=True, side_effect=plt.Axes.semilogy)
+        with semilogy as semilogy:
+            self.learn("rnn --dataset adding --window 10 --hidden 8 --epochs 1", "figure")
+        self.assertTrue(np.isfinite([call.args[1] for call in semilogy.call_args_list]).all())
         hist = mock.patch("matplotlib.axes.Axes.hist", autospec=True, side_effect=plt.Axes.hist)
         with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane, hist as hist:
             result, _ = self.learn("perceptron --epochs 20", "figure")
