@@ -364,23 +364,26 @@ def _or_instead(load, name, other):
         print(f"{error}; using {other} instead", flush=True)
         return load(other)
 
+def _characters(path):
+    """All characters of a text file in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a UTF-8 text file") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"no data set or file is called {path}; the data sets are: shakespeare, "
+                        "python-docs, airline, sine, adding") from None
+
 def load_text(name=None):
     """The name and the characters of shakespeare, of python-docs (the reference that comes with Python), or
     of a UTF-8 file; without a name, shakespeare, or python-docs if that cannot be downloaded. Raises
     UserError."""
     if name is None:
         return _or_instead(load_text, "shakespeare", "python-docs")
-    try:
-        if name == "python-docs":
-            from pydoc_data.topics import topics
-            return name, "\n".join(topics[key] for key in sorted(topics))
-        path = find(*_SHAKESPEARE) if name == "shakespeare" else Path(name)
-        return Path(name).stem, path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{name} is not a UTF-8 text file") from None
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"no data set or text file is called {name}; the data sets are: shakespeare, "
-                        "python-docs, airline, sine, adding") from None
+    if name == "python-docs":
+        from pydoc_data.topics import topics
+        return name, "\n".join(topics[key] for key in sorted(topics))
+    return Path(name).stem, _characters(find(*_SHAKESPEARE) if name == "shakespeare" else Path(name))
 
 def load_series(name, column=None, seed=0):
     """The name, the values, and the steps per season of airline, of sine (with noise), or of a column (by
@@ -391,13 +394,13 @@ def load_series(name, column=None, seed=0):
         noise = np.random.default_rng([seed, 1]).standard_normal(300)
         return name, np.sin(np.arange(300) * 2 * np.pi / 20) + 0.1 * noise, 20
     try:
-        text = Path(name).read_text(encoding="utf-8-sig").rstrip(" ,;\t\n")     # no empty lines at the end
+        text = _characters(Path(name)).rstrip(" ,;\t\n")               # no empty lines at the end
         mark = max(",;\t", key=text.split("\n")[0].count)
         lines = [line.rstrip(" ,;\t") for line in text.split("\n")]             # nor empty columns
         reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
         header, *rows = [[cell.strip() for cell in row] for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from None
+    except csv.Error as error:
+        raise UserError(f"{name} is not a CSV file: {error}") from None
     if not header or column and column not in header:
         raise UserError(f"{name} has no column {column or 'at all'}; it has: {', '.join(header) or 'none'}")
 

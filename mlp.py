@@ -268,20 +268,21 @@ def search(data, args, rng):
 def plot(net, data, history, thetas, part, path, show):
     """What the net has learnt, where it is wrong, and how it got there."""
     X, y, D = data.X_test, data.y_test.ravel(), data.X_test.shape[1]
-    images, shots = X.dtype == np.uint8, [sorted(thetas)[i] for i in (0, len(thetas) // 3, -1)]
-    layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: "ABCl;ABCs"}.get(D, "Cl;Cs")
+    images, shots = X.dtype == np.uint8, sorted({sorted(thetas)[i] for i in (0, len(thetas) // 3, -1)})
+    planes = "ABC"[:len(shots)]                         # after one epoch there are two shots
+    layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: f"{planes}l;{planes}s"}.get(D, "Cl;Cs")
     fig, ax = datasets.figure(layout, 13, 8 if images else 4.5)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE", part)
     if D == 1:
         x = np.linspace(X.min(), X.max(), 400)[:, None]
         ax["A"].plot(data.X_train, data.y_train, ".", color="silver", label="training data")
-        for epoch in dict.fromkeys(shots):              # after few epochs, two are the same
+        for epoch in shots:
             net.theta[:] = thetas[epoch]
             ax["A"].plot(x, predict(net, x)[0], label=f"after epoch {epoch}")
         ax["A"].set(title="the fitted curve", xlabel="x, standardised", ylabel="y")
         ax["A"].legend()
     elif D == 2:
-        for panel, epoch in zip("ABC", shots):
+        for panel, epoch in zip(planes, shots):
             net.theta[:], title = thetas[epoch], f"after epoch {epoch}"
             datasets.plot_plane(ax[panel], lambda X: datasets.probabilities(net, X), X, y, title)
     else:
@@ -300,12 +301,13 @@ def plot(net, data, history, thetas, part, path, show):
 # --- Command line ---------------------------------------------------------------------------------------
 
 USUAL = dict(hidden=[256, 128], epochs=10, batch_size=64, lr=0.002, dropout=0.2, weight_decay=0)  # images
+PHOTOS = {**USUAL, "lr": 0.0001}                        # so bright that larger steps silence units for good
 SMALL = dict(hidden=[32, 32], epochs=200, batch_size=32, lr=0.01, dropout=0, weight_decay=0)
 IRIS = {**SMALL, "weight_decay": 0.01}                  # four features, but few flowers
 
 def parse_args(argv=None):
     parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, iris, moons, sine, ...", OPTIMIZERS,
-                             images=USUAL, points=SMALL)
+                             images=USUAL, photographs=PHOTOS, points=SMALL)
     option, number = parser.add_argument, datasets.number
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
     option("--activation", choices=ACTIVATIONS, default="relu", help="activation after each hidden layer")
@@ -322,7 +324,8 @@ def main(argv=None):
     rng = np.random.default_rng(args.seed)
     data = datasets.as_rows(datasets.load(args.dataset, args.seed))
     images, D = data.X_train.dtype == np.uint8, data.X_train.shape[1]
-    datasets.fill_in(args, USUAL if images else SMALL if D <= 2 else IRIS, len(data.X_train))
+    usual = (PHOTOS if D > 1000 else USUAL) if images else SMALL if D <= 2 else IRIS
+    datasets.fill_in(args, usual, len(data.X_train))
     watched, part = data, "test"
     if args.search:                                     # the test set is kept for the end
         print(f"mlp.py tries settings for {data.name}, {args.epochs} epochs each", flush=True)

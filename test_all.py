@@ -311,6 +311,14 @@ class Test_mlp(Test):
         self.assertIn(f"the best: {min(trials)[1]}\n", out)
         self.assertGreater(result["score"], 0.8)
 
+    def test_photographs_leave_units_alive(self):
+        X, y = rng.normal(120, 40, (200, 64, 64)).astype(np.uint8), np.arange(200) % 2
+        self.enter(mock.patch.object(datasets, "load", lambda *_: datasets.Data("pets", X, y, X, y, "AB")))
+        net = self.learn("mlp --dropout 0 --epochs 20")[0]["net"]
+        linear, relu, *_ = net.layers
+        fires = relu.forward(linear.forward(datasets.batch_last(X.reshape(200, -1)))) > 0
+        self.assertGreater(fires.any(axis=1).mean(), 0.5)
+
     def test_search_looks_at_held_out_data(self):
         data, args = datasets.as_rows(datasets.load("moons")), mlp.parse_args("--search 3 --epochs 2".split())
         rows = [(1, 0, 2, 0), (1, 0, 5, 0)], [(2, 0, 6, 0), (0, 0, 4, 0)], datasets.UserError
@@ -1254,6 +1262,7 @@ sine has numbers: perceptron --dataset sine
 pictures mlp.py iris: cnn --dataset iris
 blank.png blank: cnn --channels 4 8 --load @cnn.npz --predict @blank.png
 latin UTF-8: rnn --dataset @latin.txt, rnn --dataset @latin.csv
+none no data set or file shakespeare: rnn --dataset none.csv, rnn --dataset none.txt
 character never occurs 'X': {BOOK} --prime X
 too few: rnn --dataset @empty.txt, rnn --dataset @words.txt, rnn --dataset @few.csv --column b
 column c: rnn --dataset @few.csv --column c"""
@@ -1387,8 +1396,10 @@ class TestCommandLine(Test):
         self.close(w.ravel(), -neuron.w[:, 0])
         with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane:
             self.learn("mlp --dataset moons --epochs 40", "figure")
+            self.learn("mlp --dataset moons --epochs 1", "figure")
         titles = [call.args[-1] for call in plane.call_args_list]
-        self.assertEqual(titles, ["after epoch 0", "after epoch 2", "after epoch 40"])
+        self.assertEqual(titles[:3], ["after epoch 0", "after epoch 2", "after epoch 40"])
+        self.assertEqual(titles[3:], ["after epoch 0", "after epoch 1"])
         text = datasets.Text
         with mock.patch.object(text, "telling", autospec=True, side_effect=text.telling) as telling:
             result, _ = self.learn(f"{BOOK} --hidden 8 --epochs 1", "figure")
