@@ -307,8 +307,9 @@ def build(data, args, rng, codes=None):
         D = width
     if args.conv or args.hidden or args.loss == "bce":
         b = decoder[-1].b                               # starts at the mean picture: b = ln(x̄ / (1 − x̄))
-        mean = np.clip(data.X_train.mean(axis=0) / 255, 0.01, 0.99).reshape(len(b), -1)
-        b[:] = np.log(mean / (1 - mean)).mean(axis=1, keepdims=True)
+        pixels = data.X_train.reshape(len(data.X_train), len(b), -1)    # each bias serves one pixel, or all
+        mean = np.clip(pixels.mean(axis=(0, 2)) / 255, 0.01, 0.99)
+        b[:, 0] = np.log(mean / (1 - mean))
         decoder += [Sigmoid()]                          # without it: a linear autoencoder
     net = Autoencoder(encoder[:-1], decoder[1:])        # no ReLU at the codes
     net.layers[0].needs_dX = False
