@@ -33,7 +33,7 @@ from datasets import SCORES, UserError, accuracy, finite, minibatches, one_vecto
 def places(side, kernel, stride, padding=0):
     """How many windows of size `kernel`, `stride` apart, fit along a side; UserError if none."""
     if min(kernel, stride, padding + 1) < 1 or side + 2 * padding < kernel:
-        raise UserError(f"no windows of {kernel}, {stride} apart, fit a side of {side}, padded by {padding}")
+        raise UserError(f"kernel {kernel}, stride {stride} do not fit {side} + 2 x {padding}: fewer layers?")
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 class Layer:
@@ -280,7 +280,7 @@ def train(net, loss, optimizer, data, epochs, batch_size, rng):
 
 # --- Figures --------------------------------------------------------------------------------------------
 
-def plot(net, kernels_before, data, history, path, show):
+def plot(net, kernels, data, history, path, show):
     """What the net looks for, what it finds in one picture, where it is wrong, and how it got there."""
     pictures, y, P = data.X_test[:, 0], data.y_test, datasets.probabilities(net, data.X_test)
     order = np.where(P.argmax(axis=0) == y, P[y, np.arange(len(y))], 2).argsort()       # misread ones last
@@ -289,10 +289,9 @@ def plot(net, kernels_before, data, history, path, show):
     n = len(sheets) + 1
     panels, top = "0123456789abcdefghijk"[:n], "W" * (n // 2) + "C" * (n - n // 2 - 1)
     fig, ax = datasets.figure(f"{top}l;{top}s;{panels};{panels};{'M' * n}", max(13, 2 * n), 9.5)
-    W, title = net.layers[0].W[:, 0], "kernels"
-    if history:                                         # hides the random start
-        W, title = W - kernels_before, "change of the kernels"
-    datasets.plot_sheet(ax["W"], W, f"{title}: blue likes light, red dark", signed=True)
+    title, start = ("change of the kernels", kernels[0]) if len(kernels) > 1 else ("kernels", 0)
+    title += ": blue likes light, red dark"
+    datasets.plot_sheet(ax["W"], net.layers[0].W[:, 0] - start, title, signed=True)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy")
     datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
     for panel, sheet in zip(panels, sheets):
@@ -328,9 +327,10 @@ def main(argv=None):
         history, kernels, seconds = watch(training, args.epochs, SCORES, keep=net.layers[0].W[:, 0].copy)
         Z, y = predict(net, data.X_test), data.y_test
         print(f"test {datasets.in_words(accuracy(Z, y), len(y))} after {seconds:.0f} s")
-        plot(net, kernels[0], data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
         out.update(score=accuracy(Z, y), loss=loss.forward(Z, y), history=history, seconds=seconds)
     datasets.write_weights(args.save, net.weights)
+    if not only_predict:
+        plot(net, kernels, data, history, args.figure or f"figures/cnn-{data.name}.png", not args.no_show)
     if pictures:
         figure = args.figure if only_predict and args.figure else "figures/cnn-predictions.png"
         out["P"] = datasets.classify(net, args.predict, pictures, data.classes, figure, not args.no_show)

@@ -24,7 +24,7 @@ import urllib.request
 import warnings
 import zlib
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -416,8 +416,8 @@ def load_series(name, column=None, seed=0):
     values = np.array([value(row[k]) if k < len(row) <= len(header) else math.nan for row in rows])
     wrong = np.flatnonzero(~np.isfinite(values))        # also 1,234 without quotes: a cell too many
     if wrong.size:
-        row = rows[wrong[0]]
-        raise UserError(f"{name}, line {wrong[0] + 2}: no number in {header[k]}: {mark.join(row)}")
+        line = wrong[0] + 1
+        raise UserError(f"{name}, line {line + 1}: no number in {header[k]}: {lines[line]}")
     return Path(name).stem, values, 12
 
 # --- Sequences: tasks for a recurrent net ---------------------------------------------------------------
@@ -537,6 +537,7 @@ class Series:
         if self.cut < 2 * season + 4:
             raise UserError(f"{name} has {len(values)} values: too few for a --season of {season}")
         positive = self.values.min() > 0
+        self.rule = f"last season {'times' if positive else 'plus'} growth"
         self.unbend, self.level = (np.exp, np.log(self.values)) if positive else (np.asarray, self.values)
         growth = self.level[season:] - self.level[:-season]  # (91)  gₜ = ln yₜ − ln yₜ₋ₛ
         change = np.diff(growth)                        # (92)  xₜ = gₜ − gₜ₋₁
@@ -569,7 +570,7 @@ class Series:
             x = np.array([[[z, -z]]], np.float32)
         free, constant = np.transpose(own[cut:])
         levels = {"truth": level[cut:], "last value": last, "last season's value": seasonal,
-                  "last season times growth": rule, "constant growth": constant, "net, free run": free,
+                  self.rule: rule, "constant growth": constant, "net, free run": free,
                   "net, one step": rule + self.scale * changes}
         return {name: self.unbend(values) for name, values in levels.items()}
 
@@ -681,7 +682,7 @@ def finite(L, step, lr):
     if not math.isfinite(L):
         bar()
         raise UserError(f"the loss is {L} in step {step}: try a lower --lr than {lr:g}")
-    return L
+    return L + 0.0                                      # -0.0 would look odd
 
 SCORES = "train loss {:.4f}, accuracy {:.2%}   test loss {:.4f}, accuracy {:.2%}"
 
@@ -704,7 +705,9 @@ def watch(training, epochs, words, say=print, keep=lambda: None, unit="epoch"):
     except KeyboardInterrupt:
         bar()
         print(f"interrupted in {unit} {len(rows) + 1}: continuing with what has been learnt so far")
-    kept[len(rows)] = keep()
+        kept[len(rows) + 1] = keep()
+    else:
+        kept[len(rows)] = keep()
     return rows, kept, time.time() - start
 
 def predict(net, X):
@@ -864,6 +867,14 @@ class Halves:
         self.net, self.copy, self.dtheta = net, copy, net.dtheta
         self.pool = ThreadPoolExecutor(2, initializer=lambda: np.seterr(all="ignore"))
 
+    def each(self, work, *parts):
+        """What `work` returns for each net and its part, each in its thread."""
+        tasks = [self.pool.submit(work, *arguments) for arguments in zip(self.nets, *parts)]
+        try:
+            return [task.result() for task in tasks]
+        finally:
+            wait(tasks)                                 # after Ctrl-C, too: the nets are needed again
+
     def forward(self, X, state=0, last=0):
         threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")       # of BLAS
         halve = threads == "1" and X.shape[-1] >= 100
@@ -871,15 +882,14 @@ class Halves:
         self.copy.theta[:] = self.net.theta
         Xs = np.array_split(X, len(self.nets), axis=-1)
         states = zip(*(np.array_split(h, len(self.nets), axis=-1) for h in state)) if state else [0] * len(Xs)
-        parts = self.pool.map(lambda net, X, state: net.forward(X, state, last), self.nets, Xs, states)
-        Zs, states = zip(*parts)
+        Zs, states = zip(*self.each(lambda net, X, state: net.forward(X, state, last), Xs, states))
         Z = np.concatenate([Z.reshape(len(Z), -1, X.shape[-1]) for X, Z in zip(Xs, Zs)], axis=-1)
         self.shape = Z.shape                            # (K, T, N), for backward
         return Z.reshape(len(Z), -1), tuple(np.concatenate(h, axis=-1) for h in zip(*states))
 
     def backward(self, dZ):
         dZs = np.array_split(dZ.reshape(self.shape), len(self.nets), axis=-1)
-        list(self.pool.map(lambda net, dZ: net.backward(dZ.reshape(len(dZ), -1)), self.nets, dZs))
+        self.each(lambda net, dZ: net.backward(dZ.reshape(len(dZ), -1)), dZs)
         for net in self.nets[1:]:
             self.dtheta += net.dtheta
 

@@ -290,7 +290,7 @@ def plot(net, data, history, thetas, part, path, show):
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
     if images:
         W, title, size = net.layers[0].W, "first weights", (-1, math.isqrt(D), math.isqrt(D))
-        if history:                                     # hides the initial noise where digits have no ink
+        if len(thetas) > 1:                             # hides the initial noise where digits have no ink
             W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"
         title += ": blue excites, red inhibits"
         units = np.linalg.norm(W, axis=1).argsort()[:-50:-1]    # the 49 largest
@@ -307,12 +307,13 @@ IRIS = {**SMALL, "weight_decay": 0.01}                  # four features, but few
 
 def parse_args(argv=None):
     parser = datasets.parser(__doc__, "mnist", "digits, fashion, kmnist, iris, moons, sine, ...", OPTIMIZERS,
-                             images=USUAL, photographs=PHOTOS, points=SMALL)
+                             images=USUAL, photographs=PHOTOS, points=SMALL, iris=IRIS)
     option, number = parser.add_argument, datasets.number
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS", help="width of each hidden layer")
     option("--activation", choices=ACTIVATIONS, default="relu", help="activation after each hidden layer")
     option("--dropout", type=number(float, 0, 1), metavar="P", help="chance of dropping a hidden unit")
-    option("--search", type=number(int, 0), default=0, metavar="N", help="N trials choose --lr, --hidden ...")
+    option("--search", type=number(int, 0), default=0, metavar="N",
+           help="N trials choose --hidden, --activation, --optimizer and --lr")
     args = parser.parse_args(argv)
     if args.search and args.load:
         parser.error("--search chooses a new net, which weights from --load would not fit")
@@ -331,9 +332,10 @@ def main(argv=None):
         print(f"mlp.py tries settings for {data.name}, {args.epochs} epochs each", flush=True)
         watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
         rows, *_ = watch(search(watched, args, rng), args.search, "validation loss {:.4f}   {}", unit="trial")
-        if rows:                                        # else interrupted: the usual settings
-            _, best, args = min(rows, key=lambda row: row[0])
-            print(f"the best: {best}")
+        if not rows:
+            raise UserError("no trial was finished: nothing to choose from")
+        _, best, args = min(rows, key=lambda row: row[0])
+        print(f"the best: {best}")
     net, loss, optimizer = build(data, args, rng)
     datasets.read_weights(args.load, net.weights)
     datasets.summary(f"mlp.py learns {data.name}", data._replace(X_train=watched.X_train), net)

@@ -83,7 +83,7 @@ def evaluate(neuron, X, y):
 def train(neuron, data, epochs, batch_size, lr, rng):
     """Gradient descent: a generator that yields train and test loss and accuracy after each epoch."""
     for epoch in range(1, epochs + 1):
-        for X, y in minibatches(data.X_train, data.y_train, batch_size, rng):
+        for X, y in minibatches(data.X_train, data.y_train, batch_size, rng, f"epoch {epoch}/{epochs}"):
             neuron.forward(X)
             neuron.backward(y)
             neuron.update(lr)
@@ -136,9 +136,9 @@ def two_classes(data, names):
     if not data.classes:
         raise UserError(f"{data.name} has numbers to predict, not classes: try mlp.py --dataset {data.name}")
     chosen = [data.classes.index(name) for name in (names or data.classes[-2:]) if name in data.classes]
-    if len(set(chosen)) != 2:
-        raise UserError(f"--classes needs two different names from: {', '.join(data.classes)}")
     train, test = np.isin(data.y_train, chosen), np.isin(data.y_test, chosen)
+    if len(set(data.y_train[train])) != 2 or not test.any():
+        raise UserError(f"--classes needs two different names, of examples: {', '.join(data.classes)}")
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train[train], data.X_test[test]))
     scale = 255 if X_train.dtype == np.uint8 else X_train.std(axis=0)
     mean = X_train.mean(axis=0, dtype=np.float32)

@@ -192,6 +192,12 @@ class Test_perceptron(Test):
             self.assertEqual(perceptron.log_loss(z, y), 5000)
             self.assertEqual(perceptron.sigmoid(z).tolist(), [[1, 0, 1, 0]])
 
+    def test_both_classes_have_examples(self):
+        X, y = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 1, 0])
+        for train, test, names in ((y, y, "CC"), (y, y, "AC"), (y * 0, y, "AB"), (y, y + 2, "AB")):
+            data = datasets.Data("", X, train, X, test, "ABC")
+            self.fails("two different names, of examples: A, B, C", perceptron.two_classes, data, names)
+
     def test_learns_a_line_and_fails_without_one(self):
         self.check_learns(
             "accuracy", ("perceptron --dataset iris", 0.8, 1, "figure"),
@@ -311,6 +317,10 @@ class Test_mlp(Test):
         self.assertIn(f"the best: {min(trials)[1]}\n", out)
         self.assertGreater(result["score"], 0.8)
 
+    def test_search_without_a_trial(self):
+        with mock.patch.object(mlp, "search", return_value=iter(())):
+            self.fails("no trial was finished", self.learn, "mlp --dataset moons --search 2")
+
     def test_photographs_leave_units_alive(self):
         X, y = rng.normal(120, 40, (200, 64, 64)).astype(np.uint8), np.arange(200) % 2
         self.enter(mock.patch.object(datasets, "load", lambda *_: datasets.Data("pets", X, y, X, y, "AB")))
@@ -411,14 +421,14 @@ class Test_cnn(Test):
         self.check_net(net, rng.standard_normal((2, 5, 6, 3)))
 
     def test_impossible_layers_and_first_kernels(self):
-        for layer, words in ((cnn.Conv2d(1, 2, 5, rng), "of 5, 1 apart side of 4, padded by 0"),
-                             (cnn.Conv2d(1, 2, (1, 8), rng, 1, 1), "of 8, 1 apart side of 5, padded by 1"),
-                             (cnn.Conv2d(1, 2, 3, rng, 0), "of 3, 0 apart"),
-                             (cnn.Conv2d(1, 2, 3, rng, 1, -1), "padded by -1"),
-                             (cnn.MaxPool2d(5), "of 5, 5 apart side of 4"),
-                             (cnn.MaxPool2d((1, 6), 1), "of 6, 1 apart side of 5"),
-                             (cnn.MaxPool2d(2, (1, 0)), "of 2, 0 apart"),
-                             (cnn.MaxPool2d(0, 1), "of 0, 1 apart")):
+        for layer, words in ((cnn.Conv2d(1, 2, 5, rng), "kernel 5, stride 1 fit 4 + 2 x 0"),
+                             (cnn.Conv2d(1, 2, (1, 8), rng, 1, 1), "kernel 8, stride 1 fit 5 + 2 x 1"),
+                             (cnn.Conv2d(1, 2, 3, rng, 0), "kernel 3, stride 0"),
+                             (cnn.Conv2d(1, 2, 3, rng, 1, -1), "2 x -1"),
+                             (cnn.MaxPool2d(5), "kernel 5, stride 5 fit 4"),
+                             (cnn.MaxPool2d((1, 6), 1), "kernel 6, stride 1 fit 5"),
+                             (cnn.MaxPool2d(2, (1, 0)), "kernel 2, stride 0"),
+                             (cnn.MaxPool2d(0, 1), "kernel 0, stride 1")):
             self.fails(words, layer.forward, np.zeros((1, 4, 5, 1)))
         self.check_start(cnn.Conv2d(20, 200, 5, rng), 2 / 500)
 
@@ -536,6 +546,21 @@ class Test_rnn(Test):
                     for mine, right in zip(both.results, one.results, strict=True):
                         self.close(mine, right, 1e-12)
 
+    def test_interrupted_threads_come_to_their_end(self):
+        """Else they would write into the nets while these are evaluated."""
+        both, done = datasets.Halves(recurrent("rnn"), None), []
+        both.nets, pause = [None] * 2, threading.Event()
+
+        def work(net, interrupted):
+            if interrupted:
+                raise KeyboardInterrupt
+            pause.wait(0.2)
+            done.append(net)
+
+        with self.assertRaises(KeyboardInterrupt):
+            both.each(work, (True, False))
+        self.assertEqual(done, [None])
+
     def test_first_weights(self):
         cell = rnn.LSTM(100, 400, rng)
         for name in cell.params:
@@ -637,6 +662,8 @@ class Test_rnn(Test):
             np.testing.assert_equal((words, [*more["rmse"].values()]), (f"RMSE {one}", [3, 4, free, one]))
             self.assertIn(f"one step ahead the net {one_says}\n", out.getvalue())
             self.assertIn(f"sees as little) the net {free_says}\n", out.getvalue())
+        for shift, rule in (0, "last season times growth"), (-9, "last season plus growth"):
+            self.assertEqual(datasets.Series("", np.arange(1, 61) + shift, 12).rule, rule)
         flat, ax = datasets.Series("flat", np.ones(60), 12), mock.MagicMock()
         with mock.patch.object(flat, "forecasts", return_value={}):
             flat.show(ax, dict(net=None, cell="rnn", rmse={}), None)
@@ -1228,9 +1255,9 @@ class Test_datasets(Test):
         for first in "1,2.5", "1;2,5", "+1", "1e3":
             shop.write_text(f"{first}\n{first}\n")
             self.fails("names in its first line", datasets.load_series, str(shop))
-        for line in "1,234,5", "2,", "2", "2,no", "", ",":
+        for line in "1,234,5", "2,", "2", "2,no", "", ",", '1,"2,000"':
             shop.write_text(f"day,sales\n1,2\n{line}\n3,4\n")
-            self.fails("shop.csv line 3 no number in sales", datasets.load_series, str(shop))
+            self.fails(f"shop.csv line 3 no number in sales: {line.rstrip(',')}", datasets.load_series, str(shop))
 
 # --- As a user runs them --------------------------------------------------------------------------------
 
@@ -1405,6 +1432,29 @@ class TestCommandLine(Test):
             result, _ = self.learn(f"{BOOK} --hidden 8 --epochs 1", "figure")
         before, now = (call.args[1] for call in telling.call_args_list)
         self.assertTrue(now is result["net"] is not before)
+
+    def test_interrupted_in_the_first_epoch(self):
+        """The figure has the state before the training, and the present one, as that of epoch 1."""
+        def interrupted():
+            state.append("trained a little")
+            raise KeyboardInterrupt
+            yield
+
+        state = ["new"]
+        with redirect_stdout(io.StringIO()) as out:
+            rows, kept, _ = datasets.watch(interrupted(), 5, "", keep=lambda: state[-1])
+        self.assertEqual((rows, kept), ([], {0: "new", 1: "trained a little"}))
+        self.assertIn("interrupted in epoch 1", out.getvalue())
+        self.assertEqual(str(datasets.finite(-0.0, 1, 1)), "0.0")
+
+    def test_weights_are_saved_before_the_window_opens(self):
+        self.few_digits(300, 60)
+        for line in OPTIONS:
+            script, argv = self.words(f"{line} --save @{line.split()[0]}.npz")
+            with mock.patch.object(script, "plot", side_effect=KeyboardInterrupt), redirect_stdout(io.StringIO()):
+                with self.assertRaises(KeyboardInterrupt):
+                    script.main(argv)
+            self.assertTrue(Path(argv[-1]).exists(), line)
 
     def test_exit_codes(self):
         with mock.patch.object(datasets, "find_spec", return_value=None):
