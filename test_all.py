@@ -1406,6 +1406,12 @@ class TestCommandLine(Test):
         *_, (picture, title) = [call.args[1:3] for call in sheet.call_args_list if "one picture" in str(call)]
         said = datasets.probabilities(result["net"], picture[:, None]).argmax()
         self.assertIn(f"({said})", title)                                       # one that is read correctly
+        line = "mlp --dataset digits --hidden 60 --epochs"
+        fresh, result = (self.learn(f"{line} {epochs}", "figure")[0] for epochs in (0, 1))
+        before, now = (run["net"].layers[0].W for run in (fresh, result))
+        shown = [call.args[1] for call in sheet.call_args_list if "weights: blue excites" in str(call)]
+        for images, W in zip(shown, (before, now - before), strict=True):       # the 49 largest
+            self.close(np.linalg.norm(images, axis=(1, 2)), np.sort(np.linalg.norm(W, axis=1))[:-50:-1], 1e-6)
         semilogy = mock.patch("matplotlib.axes.Axes.semilogy", autospec=True, side_effect=plt.Axes.semilogy)
         with semilogy as semilogy:
             self.learn("rnn --dataset adding --window 10 --hidden 8 --epochs 1", "figure")
@@ -1427,6 +1433,7 @@ class TestCommandLine(Test):
         titles = [call.args[-1] for call in plane.call_args_list]
         self.assertEqual(titles[:3], ["after epoch 0", "after epoch 2", "after epoch 40"])
         self.assertEqual(titles[3:], ["after epoch 0", "after epoch 1"])
+        self.assertEqual([len(call.args[0].figure.axes) for call in plane.call_args_list], [5] * 3 + [4] * 2)
         text = datasets.Text
         with mock.patch.object(text, "telling", autospec=True, side_effect=text.telling) as telling:
             result, _ = self.learn(f"{BOOK} --hidden 8 --epochs 1", "figure")
