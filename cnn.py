@@ -288,7 +288,7 @@ def plot(net, kernels, data, history, path, show):
     sheets = datasets.follow(net, data, example, Conv2d="what fits where", ReLU="best of 2 x 2, if > 0")
     n = len(sheets) + 1
     panels, top = "0123456789abcdefghijk"[:n], "W" * (n // 2) + "C" * (n - n // 2 - 1)
-    fig, ax = datasets.figure(f"{top}l;{top}s;{panels};{panels};{'M' * n}", max(13, 2 * n), 9.5)
+    fig, ax = datasets.figure(f"{top}l;{top}s;{panels};{'M' * n}", max(13, 2 * n), 8.5)
     title, start = ("change of the kernels", kernels[0]) if len(kernels) > 1 else ("kernels", 0)
     title += ": blue likes light, red dark"
     datasets.plot_sheet(ax["W"], net.layers[0].W[:, 0] - start, title, signed=True)

@@ -19,12 +19,12 @@ PICTURES = {"perceptron-blobs": "perceptron.py", "mlp-spirals": "mlp.py --datase
 
 # For the overview: which part of each picture (left, top, right, bottom), as shares of its width and height.
 PARTS = {"perceptron-blobs": (0, 0, 0.43, 1), "mlp-spirals": (0, 0.05, 0.768, 1),
-         "cnn-mnist": (0, 0.42, 1, 0.816), "rnn-shakespeare": (0, 0.515, 1, 1),
+         "cnn-mnist": (0, 0.525, 1, 0.783), "rnn-shakespeare": (0, 0.515, 1, 1),
          "autoencoder-mnist": (0.05, 0.385, 0.51, 0.955)}
 
 def overview():
     layout = f"{9 * 'P'}{17 * 'M'};{26 * 'C'};{20 * 'R'}{6 * 'A'}"       # as wide as each part is
-    fig, ax = plt.subplot_mosaic(layout, figsize=(13, 11), height_ratios=(28, 28, 23), layout="constrained")
+    fig, ax = plt.subplot_mosaic(layout, figsize=(13, 9.3), height_ratios=(28, 16, 23), layout="constrained")
     for panel, (name, (left, top, right, bottom)) in zip("PMCRA", PARTS.items()):
         image = plt.imread(ROOT / f"docs/{name}.png")
         height, width = image.shape[:2]
