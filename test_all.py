@@ -884,7 +884,7 @@ class Test_autoencoder(Test):
             result, _ = self.learn(f"{small} 6 --conv --loss bce --mask 0.3", "figure")
         self.assertLess(result["history"][1][1], result["history"][0][1])
         groups, made = (result["codes"][few.y_test == k] for k in range(10)), result["net"].decoder
-        typical = [min(codes, key=lambda code: np.linalg.norm(code - codes.mean(axis=0))) for codes in groups]
+        typical = [codes[np.linalg.norm(codes - codes.mean(axis=0), axis=1).argmin()] for codes in groups]
         walks = next(call.args[1] for call in sheets.call_args_list if "walks" in str(call.args[-1]))
         self.close(walks[::11].transpose(1, 2, 0), made.forward(np.transpose(typical))[0], 1e-5)
 
