@@ -138,7 +138,7 @@ def two_classes(data, names):
     chosen = [data.classes.index(name) for name in (names or data.classes[-2:]) if name in data.classes]
     train, test = np.isin(data.y_train, chosen), np.isin(data.y_test, chosen)
     if len(set(data.y_train[train])) != 2 or not test.any():
-        raise UserError(f"--classes needs two different names, of examples: {', '.join(data.classes)}")
+        raise UserError(f"--classes needs two different ones, with examples, of: {', '.join(data.classes)}")
     X_train, X_test = (X.reshape(len(X), -1) for X in (data.X_train[train], data.X_test[test]))
     scale = 255 if X_train.dtype == np.uint8 else X_train.std(axis=0)
     mean = X_train.mean(axis=0, dtype=np.float32)

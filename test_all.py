@@ -196,7 +196,7 @@ class Test_perceptron(Test):
         X, y = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 1, 0])
         for train, test, names in ((y, y, "CC"), (y, y, "AC"), (y * 0, y, "AB"), (y, y + 2, "AB")):
             data = datasets.Data("", X, train, X, test, "ABC")
-            self.fails("two different names, of examples: A, B, C", perceptron.two_classes, data, names)
+            self.fails("two different ones, with examples, of: A, B, C", perceptron.two_classes, data, names)
 
     def test_learns_a_line_and_fails_without_one(self):
         self.check_learns(
