@@ -501,10 +501,9 @@ def plot(runs, data, args):
         x = range(1, len(history) + 1)
         curves = dict(zip(("train", "test"), zip(*history)), PCA=[run["PCA"]] * len(history))
         datasets.epochs_axis(ax["e"], len(history))
-    dot = "." if len(x) < 30 else ""
     for name, line in ("train", "C0-"), ("test", "C1-"), ("PCA", "C2--"):
         if name in curves and (name != "train" or args.loss == "mse"):      # bce is no squared error
-            ax["e"].plot(x, curves[name], dot + line, label=name)
+            ax["e"].plot(x, curves[name], datasets.dots(x) + line, label=name)
     ax["e"].set(title="error per pixel", ylim=0)
     ax["e"].legend()
 

@@ -976,17 +976,20 @@ def epochs_axis(ax, epochs):
     else:                                               # most happens early
         ax.set_xscale("log")
 
+def dots(curve):
+    """The marker of a curve: if its points are few they are shown, as a single one makes no line."""
+    return "." if len(curve) < 30 else ""
+
 def plot_losses(ax, history, color, name):
     """Curves of the loss in training and in the test, from rows (train loss, test loss)."""
     for line, part, L in zip(("--", "-"), ("train", "test"), np.reshape(history, (-1, 2)).T):
-        dot = "." if len(L) < 30 else ""                # else a single epoch is invisible
-        ax.plot(range(1, len(L) + 1), L, color + dot + line, label=f"{name}, {part}")
+        ax.plot(range(1, len(L) + 1), L, color + dots(L) + line, label=f"{name}, {part}")
 
 def plot_curves(loss, score, history, name, part="test"):
     """Training and test curves in two panels, from rows (train loss, train score, test loss, test score)."""
-    rows, dot = np.reshape(history, (-1, 4)), "." if len(history) < 30 else ""          # as in plot_losses
+    rows = np.reshape(history, (-1, 4))
     for ax, column, title in (loss, 0, "loss"), (score, 1, name):
-        ax.plot(range(1, len(rows) + 1), rows[:, column::2], label=["train", part], marker=dot)
+        ax.plot(range(1, len(rows) + 1), rows[:, column::2], label=["train", part], marker=dots(rows))
         ax.set_title(title)
         epochs_axis(ax, len(history))
         ax.legend()

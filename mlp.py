@@ -271,7 +271,7 @@ def plot(net, data, history, thetas, part, path, show):
     images, shots = X.dtype == np.uint8, sorted({sorted(thetas)[i] for i in (0, len(thetas) // 3, -1)})
     planes = "ABC"[:len(shots)]                         # after one epoch there are two shots
     layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: f"{planes}l;{planes}s"}.get(D, "Cl;Cs")
-    fig, ax = datasets.figure(layout, 13, 8 if images else 4.5)
+    fig, ax = datasets.figure(layout, 13, 7.5 if images else 4.5)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE", part)
     if D == 1:
         x = np.linspace(X.min(), X.max(), 400)[:, None]
