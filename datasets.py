@@ -136,8 +136,7 @@ def _pen(shape, steps=12):
     names, fours = sorted(set(shape.replace(",", " ").split())), []     # strokes that meet share a point
     for stroke in shape.split(","):
         s = [names.index(name) for name in stroke.split()]
-        before, after = (s[-2], s[1]) if s[0] == s[-1] else (s[0], s[-1])           # a ring wraps round
-        s = [before, *s, after]
+        s = [s[-2], *s, s[1]] if s[0] == s[-1] else [s[0], *s, s[-1]]       # a ring wraps round
         fours += zip(s, s[1:], s[2:], s[3:])
     pieces = np.eye(len(names))[np.array(fours)]                        # each selects its four points (4, P)
     powers = np.vander((np.arange(steps) + 0.5) / steps, 4, increasing=True)

@@ -332,8 +332,8 @@ def main(argv=None):
         print(f"mlp.py tries settings for {data.name}, {args.epochs} epochs each", flush=True)
         watched, part = datasets.split(data.name, data.X_train, data.y_train, data.classes, rng), "validation"
         rows, *_ = watch(search(watched, args, rng), args.search, "validation loss {:.4f}   {}", unit="trial")
-        if not rows:
-            raise UserError("no trial was finished: nothing to choose from")
+        if not any(L < math.inf for L, *_ in rows):
+            raise UserError("no trial came to an end with a finite loss: nothing to choose from")
         _, best, args = min(rows, key=lambda row: row[0])
         print(f"the best: {best}")
     net, loss, optimizer = build(data, args, rng)

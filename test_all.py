@@ -318,8 +318,9 @@ class Test_mlp(Test):
         self.assertGreater(result["score"], 0.8)
 
     def test_search_without_a_trial(self):
-        with mock.patch.object(mlp, "search", return_value=iter(())):
-            self.fails("no trial was finished", self.learn, "mlp --dataset moons --search 2")
+        for rows in (), [(math.inf, "", None)] * 2:
+            with mock.patch.object(mlp, "search", return_value=iter(rows)):
+                self.fails("no trial came to an end", self.learn, "mlp --dataset moons --search 2")
 
     def test_photographs_leave_units_alive(self):
         X, y = rng.normal(120, 40, (200, 64, 64)).astype(np.uint8), np.arange(200) % 2
