@@ -993,15 +993,19 @@ def plot_curves(loss, score, history, name, part="test"):
         epochs_axis(ax, len(history))
         ax.legend()
 
-def plot_plane(ax, answer, X, y, title):
+def plot_plane(ax, answer, X, y, title, classes=()):
     """Points X (n, 2) in the colours of their classes y, over a plane where the probabilities (K, m) that
-    `answer` gives for points (m, 2) mix these colours. Returns the plane's coordinates, to draw on it."""
+    `answer` gives for points (m, 2) mix these colours; a legend names the `classes`, if given. Returns the
+    plane's coordinates, to draw on it."""
     low, high = X.min(axis=0) - 0.3, X.max(axis=0) + 0.3
     x1, x2 = np.meshgrid(*np.linspace(low, high, 200).T)
     P = answer(np.stack([x1.ravel(), x2.ravel()], axis=1))
     ax.imshow((P.T @ COLORS[:len(P)]).reshape(200, 200, 3), extent=(low[0], high[0], low[1], high[1]),
               origin="lower", alpha=0.5)
     ax.scatter(*X.T, c=COLORS[y], s=14, edgecolors="white", linewidths=0.4)
+    if classes:
+        marks = [ax.scatter([], [], color=color, edgecolors="white") for color in COLORS[:len(classes)]]
+        ax.legend(marks, classes, loc="upper left")
     ax.set(title=title, xlabel="x1, standardised", ylabel="x2, standardised")
     return x1, x2
 

@@ -270,7 +270,7 @@ def plot(net, data, history, thetas, part, path, show):
     X, y, D = data.X_test, data.y_test.ravel(), data.X_test.shape[1]
     images, shots = X.dtype == np.uint8, sorted({sorted(thetas)[i] for i in (0, len(thetas) // 3, -1)})
     planes = "ABC"[:len(shots)]                         # after one epoch there are two shots
-    layout = "WWCCl;WWCCs;MMMMM" if images else {1: "AAl;AAs", 2: f"{planes}l;{planes}s"}.get(D, "Cl;Cs")
+    layout = "WWCCl;WWCCs;MMMMM" if images else "AAl;AAs" if D == 1 else f"{planes}l;{planes}s"
     fig, ax = datasets.figure(layout, 13, 7.5 if images else 4.5)
     datasets.plot_curves(ax["l"], ax["s"], history, "accuracy" if data.classes else "RMSE", part)
     if D == 1:
@@ -281,14 +281,19 @@ def plot(net, data, history, thetas, part, path, show):
             ax["A"].plot(x, predict(net, x)[0], label=f"after epoch {epoch}")
         ax["A"].set(title="the fitted curve", xlabel="x, standardised", ylabel="y")
         ax["A"].legend()
-    elif D == 2:
+    elif not images:                                    # if D > 2: the two features with the largest weights
+        i, j = np.sort(np.linalg.norm(net.layers[0].W, axis=0).argsort()[-2:])
+
+        def answer(points):                             # other features are 0: at their mean
+            return datasets.probabilities(net, points @ np.eye(D)[[i, j]])
+
         for panel, epoch in zip(planes, shots):
             net.theta[:], title = thetas[epoch], f"after epoch {epoch}"
-            datasets.plot_plane(ax[panel], lambda X: datasets.probabilities(net, X), X, y, title)
+            datasets.plot_plane(ax[panel], answer, X[:, [i, j]], y, title, data.classes if D > 2 else ())
+            ax[panel].set(xlabel=f"x{i + 1}, standardised", ylabel=f"x{j + 1}, standardised")
     else:
         P = datasets.probabilities(net, X)
         datasets.plot_confusion(ax["C"], y, P.argmax(axis=0), data.classes)
-    if images:
         W, title, size = net.layers[0].W, "first weights", (-1, math.isqrt(D), math.isqrt(D))
         if len(thetas) > 1:                             # hides the initial noise where digits have no ink
             W, title = W - thetas[0][:W.size].reshape(W.shape), "change of the first weights"

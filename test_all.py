@@ -1431,10 +1431,21 @@ class TestCommandLine(Test):
         with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane:
             self.learn("mlp --dataset moons --epochs 40", "figure")
             self.learn("mlp --dataset moons --epochs 1", "figure")
-        titles = [call.args[-1] for call in plane.call_args_list]
+        titles = [call.args[4] for call in plane.call_args_list]
         self.assertEqual(titles[:3], ["after epoch 0", "after epoch 2", "after epoch 40"])
         self.assertEqual(titles[3:], ["after epoch 0", "after epoch 1"])
         self.assertEqual([len(call.args[0].figure.axes) for call in plane.call_args_list], [5] * 3 + [4] * 2)
+        with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane:
+            net = self.learn("mlp --dataset iris --epochs 20", "figure")[0]["net"]
+        panel, answer, X, _, _, classes = plane.call_args.args
+        largest = np.sort(np.linalg.norm(net.layers[0].W, axis=0).argsort()[-2:])       # the others are 0
+        rows = np.zeros((30, 4))
+        rows[:, largest] = datasets.as_rows(datasets.load("iris")).X_test[:, largest]
+        self.close(X, rows[:, largest])
+        self.close(answer(X), datasets.probabilities(net, rows))
+        labels = [int(label[1]) - 1 for label in (panel.get_xlabel(), panel.get_ylabel())]
+        names = tuple(text.get_text() for text in panel.get_legend().get_texts())
+        self.assertEqual((labels, names), (largest.tolist(), classes))
         text = datasets.Text
         with mock.patch.object(text, "telling", autospec=True, side_effect=text.telling) as telling:
             result, _ = self.learn(f"{BOOK} --hidden 8 --epochs 1", "figure")
