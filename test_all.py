@@ -1068,6 +1068,8 @@ class Test_datasets(Test):
             self.assertLess(np.abs(centre - 14).mean(), 0.3)
         boxes = [max(np.ptp(axis) + 1 for axis in np.nonzero(image > 40)) for image in data.X_train[:500]]
         self.assertTrue(18 <= np.median(boxes) <= 22)
+        rings = (datasets._pen(shape) for shape in ("40 12 17 49 77 72 40", "17 49 77 72 40 12 17"))
+        self.close(*[np.sort(places @ points, axis=0) for points, places, _ in rings])  # no seam anywhere
 
     def test_figures_and_files_that_cannot_be_written(self):
         self.fails("cannot write choose --figure", datasets.finish, plt.figure(),
@@ -1431,6 +1433,7 @@ class TestCommandLine(Test):
         with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane:
             self.learn("mlp --dataset moons --epochs 40", "figure")
             self.learn("mlp --dataset moons --epochs 1", "figure")
+        self.close(plane.call_args.args[2], datasets.as_rows(datasets.load("moons")).X_test)
         titles = [call.args[4] for call in plane.call_args_list]
         self.assertEqual(titles[:3], ["after epoch 0", "after epoch 2", "after epoch 40"])
         self.assertEqual(titles[3:], ["after epoch 0", "after epoch 1"])
