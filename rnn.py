@@ -363,7 +363,7 @@ def parse_args(argv=None):
     option("--hidden", type=number(int, 1), metavar="UNITS", help="size of the state")
     option("--window", type=number(int, 2), metavar="STEPS", help="how far back gradients go, at a cost")
     option("--clip", type=number(float, 1e-9), default=1, metavar="NORM", help="largest norm of the gradient")
-    option("--sample", type=number(int, 0), default=200, metavar="N", help="how much to write of a text")
+    option("--sample", type=number(int, 0), default=200, metavar="N", help="characters to write (of texts)")
     option("--temperature", type=number(float, 1e-9), default=0.8, metavar="T", help="low: dull, high: wild")
     option("--prime", metavar="TEXT", help="what the sample starts with (a line break)")
     option("--column", metavar="NAME", help="column of the .csv (the last one)")
