@@ -35,8 +35,8 @@ from datasets import UserError, finite, minibatches, one_vector, predict, watch
 # --- Layers: vectors (D, N) or volumes (C, H, W, N), N of them in a minibatch; dV means ∂L/∂V --------------
 
 class Layer:
-    """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. X, W, b, dW, db share one dtype."""
+    """forward saves what backward needs. backward takes the gradient of its output, fills in place the `dW`
+    of each parameter `W` in `params`, and returns that of its input. X, W, b, dW, db share one dtype."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False: backward may skip ∂L/∂X, as nobody needs it of a net's first layer
     only_training = False   # True: skipped when the net predicts, as Dropout is (in mlp.py)
@@ -84,7 +84,7 @@ class Sigmoid(Layer):
 def places(side, kernel, stride, padding=0):
     """How many windows of size `kernel`, `stride` apart, fit along a side; UserError if none."""
     if min(kernel, stride, padding + 1) < 1 or side + 2 * padding < kernel:
-        raise UserError(f"kernel {kernel}, stride {stride} do not fit {side} + 2 x {padding}: fewer layers?")
+        raise UserError(f"kernel {kernel}, stride {stride} do not fit {side} + 2 x {padding}: smaller kernels?")
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 def unroll(X, kernel, s, p):
@@ -382,12 +382,11 @@ def usefulness(runs, data, sizes, rng):
     """Softmax regression: a generator that yields, for each net of `runs` and each number of labels in
     `sizes`, the number of codes, that of labels, and the test accuracies from pixels, reconstructions, and
     codes (also kept in the run). If not all labels are used, each is the mean of ten draws."""
-    n, K = len(data.y_train), len(data.classes)
+    y, y_test, K = data.y_train, data.y_test, len(data.classes)
     for (k, run), labels in product(runs.items(), sizes):
-        scores, draws = [], [rng.permutation(n)[:labels] for _ in range(10 if labels < n else 1)]
+        scores, draws = [], [rng.permutation(len(y))[:labels] for _ in range(10 if labels < len(y) else 1)]
         for X, X_test in zip(evaluate(run["net"], data.X_train)[:3], evaluate(run["net"], data.X_test)[:3]):
-            scores.append(np.mean([regression(X[rows], data.y_train[rows], X_test, data.y_test, K, rng)
-                                   for rows in draws]))
+            scores.append(np.mean([regression(X[rows], y[rows], X_test, y_test, K, rng) for rows in draws]))
         run[labels] = scores
         yield k, labels, *scores
 
@@ -488,9 +487,8 @@ def plot(runs, data, args):
     rows = {"original": pictures, **({"input": run["seen"]} if args.noise or args.mask else {}),
             **{f"{size} codes": each["made"] for size, each in runs.items()}, f"PCA, {k}": run["projected"]}
     ink = pictures if np.median(pictures) < 0.25 else 1 - pictures      # what is dark in photographs
-    n = min(14, len(y))
-    datasets.plot_sheet(ax["R"], np.concatenate([part[:n].reshape(n, H, W) for part in rows.values()]),
-                        columns=n)
+    sheet = np.concatenate([part[:14].reshape(-1, H, W) for part in rows.values()])
+    datasets.plot_sheet(ax["R"], sheet, columns=min(14, len(y)))
     ax["R"].set_yticks((np.arange(len(rows)) + 0.5) * (H + 1), list(rows))
 
     if len(runs) > 1:
@@ -540,9 +538,9 @@ def parse_args(argv=None):
                              dense=USUAL, conv=CONV)
     option, number = parser.add_argument, datasets.number
     option("--latent", type=number(int, 2), nargs="+", default=[32], metavar="K",
-           help="codes per picture: few blur it; several numbers are compared")
+           help="codes per picture: few blur it; several are compared (--save: the last)")
     option("--hidden", type=number(int, 1), nargs="*", metavar="UNITS",
-           help="width of each layer down to the codes, and back up; none: linear, like PCA")
+           help="width of each layer to the codes, and back; none: like PCA (with mse, without --conv)")
     option("--conv", action="store_true", help="start with convolutions: slower, with far fewer weights")
     option("--loss", choices=LOSSES, default="mse", help="squared error, or log loss of every pixel")
     option("--noise", type=number(float, 0, 1000), default=0, metavar="S", help="noise to add and remove")

@@ -33,12 +33,12 @@ from datasets import SCORES, UserError, accuracy, finite, minibatches, one_vecto
 def places(side, kernel, stride, padding=0):
     """How many windows of size `kernel`, `stride` apart, fit along a side; UserError if none."""
     if min(kernel, stride, padding + 1) < 1 or side + 2 * padding < kernel:
-        raise UserError(f"kernel {kernel}, stride {stride} do not fit {side} + 2 x {padding}: fewer layers?")
+        raise UserError(f"kernel {kernel}, stride {stride} do not fit {side} + 2 x {padding}: smaller kernels?")
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 class Layer:
-    """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. X, W, b, dW, db share one dtype."""
+    """forward saves what backward needs. backward takes the gradient of its output, fills in place the `dW`
+    of each parameter `W` in `params`, and returns that of its input. X, W, b, dW, db share one dtype."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False: backward may skip ∂L/∂X, as nobody needs it of a net's first layer
     only_training = False   # True: skipped when the net predicts, as Dropout is (in mlp.py)

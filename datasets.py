@@ -11,7 +11,6 @@ import argparse
 import csv
 import gzip
 import hashlib
-import http.client
 import math
 import os
 import re
@@ -60,7 +59,8 @@ def split(name, X, y, classes, rng):
     return Data(name, X[train], y[train], X[test], y[test], classes)
 
 def _generated(name, rng, n=500):
-    """n random points in the plane per class, as complex numbers; for `sine`, points of a noisy curve."""
+    """n random points in the plane per class, as complex numbers; for `sine`, points of a noisy curve. (A new
+    set needs a branch here, and its name in _NAMES.)"""
     def noise(size):
         return size * (rng.standard_normal(n) + 1j * rng.standard_normal(n))
 
@@ -81,9 +81,8 @@ def _generated(name, rng, n=500):
         turns = [np.sqrt(rng.uniform(0.02, 1, n)) for arm in range(3)]
         clouds = [2 * t * np.exp(5j * t + 2j * np.pi * arm / 3) + noise(0.05) for arm, t in enumerate(turns)]
     z = np.concatenate(clouds)
-    classes = ("A", "B", "C")[:len(clouds)]
     X = np.stack([z.real, z.imag], axis=1)
-    return split(name, X, np.repeat(np.arange(len(clouds)), n), classes, rng)
+    return split(name, X, np.repeat(np.arange(len(clouds)), n), tuple("ABCD"[:len(clouds)]), rng)
 
 # --- Built in: Fisher's iris (1936), in tenths of a centimetre ------------------------------------------
 
@@ -159,7 +158,7 @@ def _draw(rng, shape, count):
     turn = vary(-0.25, 0.25)
     x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
 
-    # The pen's path (count, S, 1), as in MNIST: 20 pixels on its longer side, centre of mass in the middle.
+    # The pen's path (count, S, 1), as in MNIST: longer side about 20 pixels, centre of mass in the middle.
     length = np.hypot(moves @ x, moves @ y)                             # of the path each place represents
     x, y = places @ x, places @ y
     pen = 0.7 * np.exp(vary(-0.4, 0.4))                                 # the pen's radius (sigma) in pixels
@@ -232,28 +231,26 @@ def find(name, file, md5, mirrors):
     """The path of a file of the data set `name`, downloaded on first use from the first mirror that works."""
     folder = Path(os.environ.get("DATASETS_DIR") or Path(__file__).parent / "data").expanduser() / name
     path, failures = folder / file, []
-    if path.exists():
-        return path
     for mirror in mirrors:
-        try:
-            _download(mirror + file, path, md5)
-            return path
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            bar()
-            if path.exists():                           # another process was faster
-                return path
-            failures.append(f"{mirror.split('/')[2]}: {' '.join(str(error).split()).strip('<>')}")
-    raise Unavailable(f"{path} does not exist and cannot be downloaded ({'; '.join(failures)}); "
-                      f"put the file there yourself, or choose another --dataset")
+        if not path.exists():                           # another process may have been faster
+            try:
+                _download(mirror + file, path, md5)
+            except Exception as error:                  # a network fails in half a dozen ways
+                bar()
+                failures.append(f"{mirror.split('/')[2]}: {' '.join(str(error).split()).strip('<>')}")
+    if not path.exists():
+        raise Unavailable(f"{path} does not exist and cannot be downloaded ({'; '.join(failures)}); "
+                          f"put the file there yourself, or choose another --dataset")
+    return path
 
 def _read(path):
     """The arrays in a file: gzipped IDX holds images (n, height, width) or labels (n,), HDF5 holds both."""
     try:
         if path.suffix == ".hdf5":
             import h5py
-            split = "train" if "train" in path.name else "test"
+            part = "train" if "train" in path.name else "test"
             with h5py.File(path) as file:
-                X, y = file[f"X_{split}"][()], file[f"Y_{split}"][()].ravel()
+                X, y = file[f"X_{part}"][()], file[f"Y_{part}"][()].ravel()
             if X.dtype != np.uint8 or (y != y.astype(int)).any():
                 raise ValueError("it should hold uint8 images and class numbers")
             return X, y
@@ -397,7 +394,7 @@ def load_series(name, column=None, seed=0):
         mark = max(",;\t", key=text.split("\n")[0].count)
         lines = [line.rstrip(" ,;\t") for line in text.split("\n")]             # nor empty columns
         reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
-        header, *rows = [[cell.strip() for cell in row] for row in reader]
+        (header, _), *rows = [([cell.strip() for cell in row], reader.line_num) for row in reader]
     except csv.Error as error:
         raise UserError(f"{name} is not a CSV file: {error}") from None
     if not header or column and column not in header:
@@ -412,12 +409,11 @@ def load_series(name, column=None, seed=0):
     k = header.index(column) if column else len(header) - 1
     if not column and math.isfinite(value(header[k])):
         raise UserError(f"{name} needs names in its first line, not {lines[0]}; or choose a --column")
-    values = np.array([value(row[k]) if k < len(row) <= len(header) else math.nan for row in rows])
-    wrong = np.flatnonzero(~np.isfinite(values))        # also 1,234 without quotes: a cell too many
-    if wrong.size:
-        line = wrong[0] + 1
-        raise UserError(f"{name}, line {line + 1}: no number in {header[k]}: {lines[line]}")
-    return Path(name).stem, values, 12
+    values = [value(row[k]) if k < len(row) <= len(header) else math.nan for row, _ in rows]
+    for number, (_, line) in zip(values, rows):
+        if not math.isfinite(number):                   # also 1,234 without quotes: a cell too many
+            raise UserError(f"{name}, line {line}: no number in {header[k]}: {lines[line - 1]}")
+    return Path(name).stem, np.array(values), 12
 
 # --- Sequences: tasks for a recurrent net ---------------------------------------------------------------
 
@@ -596,8 +592,7 @@ class Series:
                     label=f"{rule}: RMSE {error:.4g}")              # of the whole third
         margin = np.ptp(truth) / 2 or 1                 # not more for a free run that goes astray
         title = f"{self.name}: the held-out third (at most ten seasons), and the {run['cell'].upper()}"
-        ax.set(title=title, xlabel="step", ylabel="value",
-               ylim=(truth.min() - margin, truth.max() + margin))
+        ax.set(title=title, xlabel="step", ylabel="value", ylim=(truth.min() - margin, truth.max() + margin))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 def choose_task(args, usual, rng):
@@ -623,8 +618,8 @@ _NAMES = ("blobs", "xor", "moons", "circles", "spirals", "sine", "iris", "digits
 
 def load(name=None, seed=0):
     """The data set called `name`, or the pictures in the folder at that path, as a `Data`; without a name,
-    mnist, or digits if that cannot be downloaded. `seed` determines generated sets, and the train/test split
-    of sets without a standard one. Raises UserError."""
+    mnist, or digits if that cannot be downloaded. `seed` determines generated points, and the train/test
+    split of sets without a standard one. Raises UserError."""
     if name is None:
         return _or_instead(load, "mnist", "digits")
     rng = np.random.default_rng([seed, 1])          # not the script's own stream, default_rng(seed)
@@ -693,20 +688,18 @@ def watch(training, epochs, words, say=print, keep=lambda: None, unit="epoch"):
     """Run `training`, which yields a row of numbers per epoch, and report it in `words` now and then (every
     time if `unit` is not epoch). Returns the rows, what `keep` returned after epochs 0, 1, 2, 4, ... and the
     last, and how many seconds it took. Ctrl-C ends the training, not the program."""
-    rows, kept, start = [], {0: keep()}, time.time()
+    rows, kept, epoch, start = [], {0: keep()}, 0, time.time()
     try:
-        for epoch, row in enumerate(training, 1):
-            rows.append(row)
+        for epoch in range(1, epochs + 1):
+            rows.append(next(training))
             if epoch & (epoch - 1) == 0:                # a power of 2
                 kept[epoch] = keep()
             if unit != "epoch" or (epochs - epoch) % math.ceil(epochs / 20) == 0:
-                say(f"{unit} {epoch:3}/{epochs}   {words.format(*row).replace('%', ' %')}")
+                say(f"{unit} {epoch:3}/{epochs}   {words.format(*rows[-1]).replace('%', ' %')}")
     except KeyboardInterrupt:
         bar()
-        print(f"interrupted in {unit} {len(rows) + 1}: continuing with what has been learnt so far")
-        kept[len(rows) + 1] = keep()
-    else:
-        kept[len(rows)] = keep()
+        print(f"interrupted in {unit} {epoch}: continuing with what has been learnt so far")
+    kept[epoch] = keep()
     return rows, kept, time.time() - start
 
 def predict(net, X):
@@ -788,17 +781,17 @@ def parser(about, default, others, optimizers=(), own="a folder with one sub-fol
     """An argument parser with the options that the scripts share; errors print one line, with exit code 2.
     `usual`: for each kind of task the values that fill_in will use."""
     lines = [f"usual values for {kind}:\n  " + " ".join(f"--{name} {value}" for name, value in values.items())
-             for kind, values in usual.items()]
+             for kind, values in usual.items()] + ["(few data: mostly more epochs)"]
     parser = argparse.ArgumentParser(
         Path(sys.argv[0]).name, description=textwrap.fill((about or "").split("\n")[0]),
-        epilog=re.sub(r" \[\]|[][,]", "", "\n".join(lines).replace("_", "-")) + "\n(few data: more epochs)",
+        epilog=re.sub(r" \[\]|[][,]", "", "\n".join(lines).replace("_", "-")),
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: {message}\n")
     option = parser.add_argument
     option("--dataset", metavar="NAME", help=f"{default} (default), {others}, or {own}")
     option("--epochs", type=number(int, 0), metavar="N", help="passes over the training set (0: only test)")
     option("--batch-size", type=number(int, 1), metavar="N", help="examples per step: fewer are noisier")
-    option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high diverges")
+    option("--lr", type=number(float, 1e-9), metavar="RATE", help="learning rate: low is slow, high may fail")
     if optimizers:
         option("--optimizer", choices=optimizers, default="adam", help="how gradients become steps")
         option("--weight-decay", type=number(float, 0), metavar="L", help="pulls all weights towards 0")
@@ -899,9 +892,7 @@ def read_weights(path, weights):
         return
     try:
         with np.load(path) as file:
-            arrays = {name: array.astype(float, casting="same_kind") for name, array in file.items()}
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise ValueError
+            arrays = {name: np.asarray_chkfinite(array, float) for name, array in file.items()}
     except Exception as error:                          # np.load raises half a dozen kinds
         reason = getattr(error, "strerror", None) or "it is not an .npz file of finite numbers"
         raise UserError(f"cannot read weights from {path}: {reason}") from error
@@ -1032,8 +1023,7 @@ def plot_probabilities(ax, p, right, classes):
     ax.set(title="probability", xlim=(0, 1))
 
 def plot_mistakes(ax, images, y, P, classes):
-    """The twelve images (n, h, w) whose true class is least probable according to P (K, n), if it is not the
-    most probable one."""
+    """Up to twelve misread images (n, h, w): their true class y (n,) is least probable by P (K, n)."""
     said, yes_or_no = P.argmax(axis=0), np.isin(P, (0, 1)).all()
     worst = np.argsort(P[y, np.arange(len(y))])[:12]
     worst = worst[said[worst] != y[worst]]
@@ -1048,11 +1038,9 @@ def plot_mistakes(ax, images, y, P, classes):
 def classify(net, files, pictures, classes, path, show):
     """Print the three likeliest classes of each picture, (H, W) uint8, and draw it as the net saw it. Returns
     the probabilities of all classes (K, n)."""
-    P, columns = probabilities(net, np.stack(pictures)[:, None]), min(len(files), 6)
-    layout = np.arange(math.ceil(len(files) / columns) * columns).reshape(-1, columns)
+    P, n, columns = probabilities(net, np.stack(pictures)[:, None]), len(files), min(len(files), 6)
+    layout = np.reshape([*range(n)] + ["."] * (-n % columns), (-1, columns))    # a dot is an empty place
     fig, ax = figure(layout.tolist(), 2.2 * columns, 3.2 * len(layout))
-    for panel in ax.values():
-        panel.axis("off")
     for panel, file, picture, p in zip(ax.values(), files, pictures, P.T):
         best = [(classes[k], f"({100 * p[k]:.1f} %)") for k in p.argsort()[:-4:-1]]
         print(f"{file}: {', '.join(f'{name} {share}' for name, share in best)}")

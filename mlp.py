@@ -30,8 +30,8 @@ from datasets import SCORES, UserError, accuracy, batch_last, finite, minibatche
 # --- Layers: a minibatch of N examples is a matrix (D, N), one per column; dV means ∂L/∂V ---------------
 
 class Layer:
-    """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. X, W, b, dW, db share one dtype."""
+    """forward saves what backward needs. backward takes the gradient of its output, fills in place the `dW`
+    of each parameter `W` in `params`, and returns that of its input. X, W, b, dW, db share one dtype."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False: backward may skip ∂L/∂X, as nobody needs it of a net's first layer
     only_training = False   # True: skipped when the net predicts, as Dropout is (in mlp.py)

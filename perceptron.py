@@ -147,7 +147,7 @@ def two_classes(data, names):
     return Data(data.name, (X_train - mean) / scale, y_train, (X_test - mean) / scale, y_test,
                 [data.classes[k] for k in chosen]), pictures
 
-POINTS, IMAGES = dict(epochs=100, batch_size="all", lr=0.5), dict(epochs=50, batch_size=32, lr=0.03)
+POINTS, IMAGES = dict(epochs=100, lr=0.5), dict(epochs=50, batch_size=32, lr=0.03)
 
 def main(argv=None):
     """Run the script with the command line argv; return what came out."""

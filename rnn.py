@@ -40,8 +40,8 @@ from datasets import Adding, Halves, finite, one_vector, progress, watch
 # --- Cells: a sequence is (T, D, N), N examples of T steps; h and c are (H, N); dV means ∂L/∂V ----------
 
 class Layer:
-    """forward saves what backward needs. backward takes the gradient of its output, fills the array `dW` of
-    each parameter `W` in `params`, and returns the gradient of its input. X, W, b, dW, db share one dtype."""
+    """forward saves what backward needs. backward takes the gradient of its output, fills in place the `dW`
+    of each parameter `W` in `params`, and returns that of its input. X, W, b, dW, db share one dtype."""
     params = {}             # our names for the parameters, and PyTorch's
     needs_dX = True         # False: backward may skip ∂L/∂X, as nobody needs it of a net's first layer
     only_training = False   # True: skipped when the net predicts, as Dropout is (in mlp.py)
@@ -359,9 +359,9 @@ def parse_args(argv=None):
                              own="the path of a text or .csv file", **USUAL)
     option, number = parser.add_argument, datasets.number
     option("--cell", choices=CELLS, default="lstm", help="rnn forgets quickly; lstm and gru have gates")
-    option("--compare", action="store_true", help="train all cells alike")
+    option("--compare", action="store_true", help="train all cells alike (--save: that of --cell)")
     option("--hidden", type=number(int, 1), metavar="UNITS", help="size of the state")
-    option("--window", type=number(int, 2), metavar="STEPS", help="how far back gradients go, at a cost")
+    option("--window", type=number(int, 2), metavar="STEPS", help="how far back gradients go (series: all)")
     option("--clip", type=number(float, 1e-9), default=1, metavar="NORM", help="largest norm of the gradient")
     option("--sample", type=number(int, 0), default=200, metavar="N", help="characters to write (of texts)")
     option("--temperature", type=number(float, 1e-9), default=0.8, metavar="T", help="low: dull, high: wild")

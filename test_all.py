@@ -325,8 +325,8 @@ class Test_mlp(Test):
         self.assertGreater(result["score"], 0.8)
 
     def test_search_without_a_trial(self):
-        for rows in (), [(math.inf, "", None)] * 2:
-            with mock.patch.object(mlp, "search", return_value=iter(rows)):
+        for rows in [KeyboardInterrupt], [(math.inf, "", None)] * 2:
+            with mock.patch.object(mlp, "search", return_value=iter(mock.Mock(side_effect=rows), None)):
                 self.fails("no trial came to an end", self.learn, "mlp --dataset moons --search 2")
 
     def test_photographs_leave_units_alive(self):
