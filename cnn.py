@@ -33,7 +33,7 @@ from datasets import SCORES, UserError, accuracy, finite, minibatches, one_vecto
 def places(side, kernel, stride, padding=0):
     """How many windows of size `kernel`, `stride` apart, fit along a side; UserError if none."""
     if min(kernel, stride, padding + 1) < 1 or side + 2 * padding < kernel:
-        raise UserError(f"kernel {kernel}, stride {stride} do not fit {side} + 2 x {padding}: smaller kernels?")
+        raise UserError(f"kernel {kernel}, stride {stride} do not fit {side} + 2 x {padding}: a smaller one?")
     return (side + 2 * padding - kernel) // stride + 1  # (47)  H' = ⌊(H + 2p − kH) / s⌋ + 1
 
 class Layer:
