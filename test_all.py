@@ -103,6 +103,11 @@ class Test(unittest.TestCase):
         self.addCleanup(context.__exit__, None, None, None)
         return context.__enter__()
 
+    def spy(self, owner, name):
+        """From here on, the calls of a function of a module or class go through, and are recorded."""
+        real = getattr(owner, name)
+        return self.enter(mock.patch.object(owner, name, autospec=True, side_effect=real))
+
     def close(self, a, b, tolerance=1e-9, what=""):
         """The arrays have the same shape and differ by less than tolerance, relative to their size."""
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -138,7 +143,10 @@ class Test(unittest.TestCase):
     def learn(self, line, figure=False):
         """What the script returns and prints, given a command line. Draws its figure only if asked."""
         script, argv = self.words(f"{line} --no-show --figure @figure.png")
-        drawing, file = nullcontext() if figure else mock.patch.object(script, "plot"), Path(argv[-1])
+        def plot(*args):
+            self.files = os.listdir(self.folder)                # when a window would open
+
+        drawing, file = nullcontext() if figure else mock.patch.object(script, "plot", plot), Path(argv[-1])
         with drawing, redirect_stdout(io.StringIO()) as out:
             result = script.main(argv)
         if figure:
@@ -210,8 +218,8 @@ class Test_perceptron(Test):
             "accuracy", ("perceptron --dataset iris", 0.8, 1, "figure"),
             ("perceptron --rule rosenblatt", 0.9, 1, "figure"), ("perceptron --rule logistic", 0.9, 1),
             ("perceptron --dataset xor", 0, 0.7), ("perceptron --dataset circles", 0, 0.7))
-        with mock.patch.object(datasets, "plot_mistakes", wraps=datasets.plot_mistakes) as row:
-            result, _ = self.learn("perceptron --dataset digits --classes 3 8 --epochs 5", "figure")
+        row = self.spy(datasets, "plot_mistakes")
+        result, _ = self.learn("perceptron --dataset digits --classes 3 8 --epochs 5", "figure")
         _, _, y, P, _ = row.call_args.args
         self.assertAlmostEqual(np.mean(P.argmax(axis=0) == y), result["accuracy"])
         self.assertGreater(result["accuracy"], 0.85)
@@ -263,7 +271,7 @@ class Test_mlp(Test):
 
     def test_optimizers_from_the_formula(self):
         """Five steps on L = 1/2 sum c theta^2; large nets are optimized in pieces."""
-        for name, decay, D in itertools.product(mlp.OPTIMIZERS, (0, 0.1), (3, 60_000)):
+        for name, decay, D in itertools.product(("sgd", "rmsprop", "adam"), (0, 0.1), (3, 60_000)):
             net, c = double(mlp.Linear(D, 2, rng)), rng.uniform(0.5, 2, 2 * D + 2)
             x, m, s, optimizer = net.theta.copy(), 0, 0, mlp.OPTIMIZERS[name](net, 0.1, decay)
             for t in range(1, 6):
@@ -324,11 +332,6 @@ class Test_mlp(Test):
         self.assertIn(f"the best: {min(trials)[1]}\n", out)
         self.assertGreater(result["score"], 0.8)
 
-    def test_search_without_a_trial(self):
-        for rows in [KeyboardInterrupt], [(math.inf, "", None)] * 2:
-            with mock.patch.object(mlp, "search", return_value=iter(mock.Mock(side_effect=rows), None)):
-                self.fails("no trial came to an end", self.learn, "mlp --dataset moons --search 2")
-
     def test_photographs_leave_units_alive(self):
         X, y = rng.normal(120, 40, (200, 64, 64)).astype(np.uint8), np.arange(200) % 2
         self.enter(mock.patch.object(datasets, "load", lambda *_: datasets.Data("pets", X, y, X, y, "AB")))
@@ -343,6 +346,9 @@ class Test_mlp(Test):
         datasets.fill_in(args, mlp.SMALL)
         with mock.patch.object(mlp, "train", side_effect=rows):
             self.assertEqual([L for L, *_ in mlp.search(data, args, rng)], [5, 4, math.inf])
+        for wrong in KeyboardInterrupt, datasets.UserError:
+            with mock.patch.object(mlp, "train", side_effect=wrong):
+                self.fails("no trial came to an end", self.learn, "mlp --dataset moons --search 2")
 
     def test_probabilities(self):
         for K, right in (1, lambda Z: np.concatenate([sigmoid(-Z), sigmoid(Z)])), (3, mlp.Softmax().forward):
@@ -358,8 +364,8 @@ class Test_mlp(Test):
             rows += mlp.train(*parts, each, 1, 32, np.random.default_rng(0))
             thetas.append(parts[0].theta.tolist())
         self.assertTrue(thetas[0] == thetas[1] and rows[0][:2] == rows[1][:2] and rows[0][2] != rows[1][2])
-        with mock.patch.object(mlp, "train", wraps=mlp.train) as train:
-            self.assertIn("moons: 640 ", self.learn("mlp --dataset moons --search 2 --epochs 1")[1])
+        train = self.spy(mlp, "train")
+        self.assertIn("moons: 640 ", self.learn("mlp --dataset moons --search 2 --epochs 1")[1])
         last = set(data.X_test[:, 0])
         for _, _, _, part, *_ in [call.args for call in train.call_args_list]:
             self.assertEqual((len(part.X_train), len(part.X_test)), (640, 160))
@@ -870,11 +876,10 @@ class Test_autoencoder(Test):
         accuracy = autoencoder.regression(X, few.y_train, X_test, few.y_test, 10, rng)
         self.assertTrue(0.7 < accuracy < 1)
         y = np.arange(99) % 3                           # of three on a line, the middle one needs its bias
-        x, update = np.array([[0.0], [100], [250]])[y], autoencoder.Adam.update
-        with mock.patch.object(autoencoder.Adam, "update", autospec=True, side_effect=update) as update:
-            self.assertEqual(autoencoder.regression(x, y, x, y, 3, rng), 1)
-            steps = update.call_count
-            autoencoder.regression(x[:2], y[:2], x, y, 3, rng)
+        x, update = np.array([[0.0], [100], [250]])[y], self.spy(autoencoder.Adam, "update")
+        self.assertEqual(autoencoder.regression(x, y, x, y, 3, rng), 1)
+        steps = update.call_count
+        autoencoder.regression(x[:2], y[:2], x, y, 3, rng)
         self.assertLess(update.call_count, 3 * steps)   # few examples take no more steps than a hundred
         x, y = np.zeros((99, 1)), np.ones(99, int)      # features without a spread: the bias alone knows
         self.assertEqual(autoencoder.regression(x, y, x, y, 3, rng), 1)
@@ -885,8 +890,8 @@ class Test_autoencoder(Test):
         self.assertEqual([len(run[400] + run[600]) for run in result["runs"].values()], [6, 6])
         self.assertRegex(out, r"codes +test error +PCA\n +2 +0\.\d+ +0\.\d+\n +5 ")
         self.assertEqual(self.learn(f"{several} --labels 9999")[1].count("regression"), 2)  # all labels once
-        with mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet) as sheets:
-            result, _ = self.learn(f"{small} 6 --conv --loss bce --mask 0.3", "figure")
+        sheets = self.spy(datasets, "plot_sheet")
+        result, _ = self.learn(f"{small} 6 --conv --loss bce --mask 0.3", "figure")
         self.assertLess(result["history"][1][1], result["history"][0][1])
         groups, made = (result["codes"][few.y_test == k] for k in range(10)), result["net"].decoder
         typical = [codes[np.linalg.norm(codes - codes.mean(axis=0), axis=1).argmin()] for codes in groups]
@@ -1265,7 +1270,8 @@ class Test_datasets(Test):
             self.fails("names in its first line", datasets.load_series, str(shop))
         for line in "1,234,5", "2,", "2", "2,no", "", ",", '1,"2,000"':
             shop.write_text(f"day,sales\n1,2\n{line}\n3,4\n")
-            self.fails(f"shop.csv line 3 no number in sales: {line.rstrip(',')}", datasets.load_series, str(shop))
+            words = f"shop.csv line 3 no number in sales: {line.rstrip(',')}"
+            self.fails(words, datasets.load_series, str(shop))
 
 # --- As a user runs them --------------------------------------------------------------------------------
 
@@ -1378,12 +1384,13 @@ class TestCommandLine(Test):
 
     def test_options_seeds_weights_and_learning_rates(self):
         """Each option changes the numbers. The same seed does not, nor does a run of 0 epochs, with a figure,
-        from the weights that another run saved. The learning rate falls in equal steps."""
+        from the weights that another run saved before its window. The learning rate falls in equal steps."""
         self.few_digits(300, 60)
         for line, options in OPTIONS.items():
             (script, _), options = self.words(line), options.split(", ")
-            plain, again, *others = (self.learn(f"{line} {option}")[0]
-                                     for option in ["--save @w.npz", "", *options])
+            plain, _ = self.learn(f"{line} --save @w.npz")
+            self.assertIn("w.npz", self.files)
+            again, *others = (self.learn(f"{line} {option}")[0] for option in ["", *options])
             self.assertEqual(again["history"], plain["history"], line)
             for option, other in zip(options, others):
                 self.assertNotEqual(other["history"][-1][0], plain["history"][-1][0], f"{line} {option}")
@@ -1400,65 +1407,66 @@ class TestCommandLine(Test):
                     self.learn(f"{line} --epochs 2")
                 shares = [call.args[0] for call in step.call_args_list]
                 self.close(shares, 1 - np.arange(len(shares)) / len(shares))
+            (self.folder / "w.npz").unlink()
 
     def test_figures_show_what_they_say(self):
         self.few_digits(300, 60)
         self.enter(mock.patch("matplotlib.figure.Figure.savefig",               # to draw would take seconds
                               lambda fig, path, dpi: Path(path).write_bytes(bytes(20_000))))
-        sheet = self.enter(mock.patch.object(datasets, "plot_sheet", wraps=datasets.plot_sheet))
-        line = "cnn --dataset digits --channels 2 --hidden --epochs"
-        fresh, result = (self.learn(f"{line} {epochs}", "figure")[0] for epochs in (0, 2))
-        before, now = (run["net"].layers[0].W[:, 0] for run in (fresh, result))
-        shown = [call.args[1] for call in sheet.call_args_list if "kernels:" in str(call)]
-        self.close(np.array(shown), np.array([before, now - before]))
-        *_, (picture, title) = [call.args[1:3] for call in sheet.call_args_list if "one picture" in str(call)]
-        said = datasets.probabilities(result["net"], picture[:, None]).argmax()
+        sheet, plane = self.spy(datasets, "plot_sheet"), self.spy(datasets, "plot_plane")
+        hist, semilogy = self.spy(plt.Axes, "hist"), self.spy(plt.Axes, "semilogy")
+        telling = self.spy(datasets.Text, "telling")
+
+        def nets(line, *epochs):
+            return [self.learn(f"{line} --epochs {n}", "figure")[0]["net"] for n in epochs]
+
+        def sheets(words):
+            """The images and the title of each sheet whose title has these words."""
+            return [call.args[1:3] for call in sheet.call_args_list if words in str(call.args[2:])]
+
+        fresh, net = nets("cnn --dataset digits --channels 2 --hidden", 0, 2)
+        before, now = fresh.layers[0].W[:, 0], net.layers[0].W[:, 0]
+        self.close(np.array([images for images, _ in sheets("kernels:")]), np.array([before, now - before]))
+        picture, title = sheets("one picture")[-1]
+        said = datasets.probabilities(net, picture[:, None]).argmax()
         self.assertIn(f"({said})", title)                                       # one that is read correctly
-        line = "mlp --dataset digits --hidden 60 --epochs"
-        fresh, result = (self.learn(f"{line} {epochs}", "figure")[0] for epochs in (0, 1))
-        before, now = (run["net"].layers[0].W for run in (fresh, result))
-        shown = [call.args[1] for call in sheet.call_args_list if "weights: blue excites" in str(call)]
-        for images, W in zip(shown, (before, now - before), strict=True):       # the 49 largest
-            self.close(np.linalg.norm(images, axis=(1, 2)), np.sort(np.linalg.norm(W, axis=1))[:-50:-1], 1e-6)
-        semilogy = mock.patch("matplotlib.axes.Axes.semilogy", autospec=True, side_effect=plt.Axes.semilogy)
-        with semilogy as semilogy:
-            self.learn("rnn --dataset adding --window 10 --hidden 8 --epochs 1", "figure")
-        self.assertTrue(np.isfinite([call.args[1] for call in semilogy.call_args_list]).all())
-        hist = mock.patch("matplotlib.axes.Axes.hist", autospec=True, side_effect=plt.Axes.hist)
-        with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane, hist as hist:
-            result, _ = self.learn("perceptron --epochs 20", "figure")
-        _, answer, X, y, _ = plane.call_args.args
-        self.assertEqual(np.mean(answer(X).argmax(axis=0) == y), result["accuracy"])
-        groups = {call.kwargs["label"]: call.args[1] for call in hist.call_args_list}
-        self.assertEqual(np.sum(groups["A"] <= 0) + np.sum(groups["B"] > 0), result["accuracy"] * len(y))
-        neuron = self.learn("perceptron --dataset digits --epochs 1", "figure")[0]["neuron"]
-        w, title = next(call.args[1:] for call in sheet.call_args_list if "blue speaks" in str(call))
-        self.assertIn("blue speaks for 8, red for 9", title)                    # w > 0, for 9, is red
-        self.close(w.ravel(), -neuron.w[:, 0])
-        with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane:
-            self.learn("mlp --dataset moons --epochs 40", "figure")
-            self.learn("mlp --dataset moons --epochs 1", "figure")
+
+        before, now = (net.layers[0].W for net in nets("mlp --dataset digits --hidden 60", 0, 1))
+        for (images, _), W in zip(sheets("blue excites"), (before, now - before), strict=True):
+            largest = np.sort(np.linalg.norm(W, axis=1))[:-50:-1]
+            self.close(np.linalg.norm(images, axis=(1, 2)), largest, 1e-6)
+
+        nets("mlp --dataset moons", 40, 1)
         self.close(plane.call_args.args[2], datasets.as_rows(datasets.load("moons")).X_test)
-        titles = [call.args[4] for call in plane.call_args_list]
-        self.assertEqual(titles[:3], ["after epoch 0", "after epoch 2", "after epoch 40"])
-        self.assertEqual(titles[3:], ["after epoch 0", "after epoch 1"])
-        self.assertEqual([len(call.args[0].figure.axes) for call in plane.call_args_list], [5] * 3 + [4] * 2)
-        with mock.patch.object(datasets, "plot_plane", wraps=datasets.plot_plane) as plane:
-            net = self.learn("mlp --dataset iris --epochs 20", "figure")[0]["net"]
+        shown = [(call.args[4], len(call.args[0].figure.axes)) for call in plane.call_args_list]
+        epochs_and_panels = (0, 5), (2, 5), (40, 5), (0, 4), (1, 4)
+        self.assertEqual(shown, [(f"after epoch {epoch}", panels) for epoch, panels in epochs_and_panels])
+
+        [net] = nets("mlp --dataset iris", 20)
         panel, answer, X, _, _, classes = plane.call_args.args
         largest = np.sort(np.linalg.norm(net.layers[0].W, axis=0).argsort()[-2:])       # the others are 0
         rows = np.zeros((30, 4))
         rows[:, largest] = datasets.as_rows(datasets.load("iris")).X_test[:, largest]
         self.close(X, rows[:, largest])
         self.close(answer(X), datasets.probabilities(net, rows))
-        labels = [int(label[1]) - 1 for label in (panel.get_xlabel(), panel.get_ylabel())]
-        names = tuple(text.get_text() for text in panel.get_legend().get_texts())
-        self.assertEqual((labels, names), (largest.tolist(), classes))
-        text = datasets.Text
-        with mock.patch.object(text, "telling", autospec=True, side_effect=text.telling) as telling:
-            result, _ = self.learn(f"{BOOK} --hidden 8 --epochs 1", "figure")
+        self.assertEqual([panel.get_xlabel()[:2], panel.get_ylabel()[:2]], [f"x{k + 1}" for k in largest])
+        self.assertEqual([text.get_text() for text in panel.get_legend().get_texts()], [*classes])
+
+        result, _ = self.learn("perceptron --epochs 20", "figure")
+        _, answer, X, y, _ = plane.call_args.args
+        self.assertEqual(np.mean(answer(X).argmax(axis=0) == y), result["accuracy"])
+        groups = {call.kwargs["label"]: call.args[1] for call in hist.call_args_list}
+        self.assertEqual(np.sum(groups["A"] <= 0) + np.sum(groups["B"] > 0), result["accuracy"] * len(y))
+        neuron = self.learn("perceptron --dataset digits --epochs 1", "figure")[0]["neuron"]
+        [(w, title)] = sheets("blue speaks")
+        self.assertIn("blue speaks for 8, red for 9", title)                    # w > 0, for 9, is red
+        self.close(w.ravel(), -neuron.w[:, 0])
+
+        nets("rnn --dataset adding --window 10 --hidden 8", 1)
+        self.assertTrue(np.isfinite([call.args[1] for call in semilogy.call_args_list]).all())
+        [net] = nets(f"{BOOK} --hidden 8", 1)
         before, now = (call.args[1] for call in telling.call_args_list)
-        self.assertTrue(now is result["net"] is not before)
+        self.assertTrue(now is net is not before)
 
     def test_interrupted_in_the_first_epoch(self):
         """The figure has the state before the training, and the present one, as that of epoch 1."""
@@ -1469,15 +1477,6 @@ class TestCommandLine(Test):
         self.assertEqual((rows, kept), ([], {0: "new", 1: "trained a little"}))
         self.assertIn("interrupted in epoch 1", out.getvalue())
         self.assertEqual(str(datasets.finite(-0.0, 1, 1)), "0.0")
-
-    def test_weights_are_saved_before_the_window_opens(self):
-        self.few_digits(300, 60)
-        for line in OPTIONS:
-            script, argv = self.words(f"{line} --save @{line.split()[0]}.npz")
-            with mock.patch.object(script, "plot", side_effect=KeyboardInterrupt), redirect_stdout(io.StringIO()):
-                with self.assertRaises(KeyboardInterrupt):
-                    script.main(argv)
-            self.assertTrue(Path(argv[-1]).exists(), line)
 
     def test_exit_codes(self):
         with mock.patch.object(datasets, "find_spec", return_value=None):
@@ -1542,7 +1541,8 @@ class TestText(Test):
             for node in ast.parse(text).body:
                 if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name not in PER_SCRIPT:
                     code = ast.get_source_segment(text, node)
-                    self.assertEqual(seen.setdefault(node.name, code), code, f"{node.name} in {script}.py")
+                    words = f"{node.name} in {script}.py differs from its copy in another script"
+                    self.assertEqual(seen.setdefault(node.name, code), code, words)
 
     def test_commands_of_readme_and_docstrings(self):
         """Each gets as far as loading its data or its weights."""
