@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from argparse import ArgumentTypeError, Namespace
 from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
@@ -457,11 +458,12 @@ class Test_cnn(Test):
         dark = 255 - np.kron(light[:, 3:], np.ones((9, 9), np.uint8))           # large and off-centre
         for name, picture in ("light", light), ("dark", dark):
             Image.fromarray(picture).save(self.folder / f"{name}.png")
-        result, out = self.learn(f"{small} --load @w.npz --predict @light.png @dark.png", "figure")
-        self.assertEqual(result["P"].argmax(axis=0).tolist(), [0, 0])
+        many = " @light.png" * 5                                                # on two rows of the figure
+        result, out = self.learn(f"{small} --load @w.npz --predict @light.png @dark.png{many}", "figure")
+        self.assertEqual(result["P"].argmax(axis=0).tolist(), [0] * 7)
         self.assertNotIn("instead", out)                                        # no attempt to load mnist
         said = re.findall(r"(?:light|dark)\.png: 0 \(\d+\.\d %\), \d \(\d+\.\d %\), \d \(", out)
-        self.assertEqual(len(said), 2)
+        self.assertEqual(len(said), 7)
 
     def test_pictures_are_prepared_as_in_mnist(self):
         def prepared(page, name="mnist", side=28, turned=False):
@@ -563,17 +565,10 @@ class Test_rnn(Test):
     def test_interrupted_threads_come_to_their_end(self):
         """Else they would write into the nets while these are evaluated."""
         both, done = datasets.Halves(recurrent("rnn"), None), []
-        both.nets, pause = [None] * 2, threading.Event()
-
-        def work(net, interrupted):
-            if interrupted:
-                raise KeyboardInterrupt
-            pause.wait(0.2)
-            done.append(net)
-
+        both.nets, interrupted = [None] * 2, mock.Mock(side_effect=KeyboardInterrupt)
         with self.assertRaises(KeyboardInterrupt):
-            both.each(work, (True, False))
-        self.assertEqual(done, [None])
+            both.each(lambda net, work: work(), (interrupted, lambda: done.append(time.sleep(0.2))))
+        self.assertEqual(len(done), 1)                                          # after the sleep
 
     def test_first_weights(self):
         cell = rnn.LSTM(100, 400, rng)
@@ -893,6 +888,9 @@ class Test_autoencoder(Test):
         sheets = self.spy(datasets, "plot_sheet")
         result, _ = self.learn(f"{small} 6 --conv --loss bce --mask 0.3", "figure")
         self.assertLess(result["history"][1][1], result["history"][0][1])
+        shown = np.split(sheets.call_args_list[0].args[1].reshape(-1, 784), 4)      # 14 pictures in each row
+        for row, parts in zip(shown, (few.X_test / 255, result["seen"], result["made"], result["projected"])):
+            self.close(row, parts[:14].reshape(14, 784))
         groups, made = (result["codes"][few.y_test == k] for k in range(10)), result["net"].decoder
         typical = [codes[np.linalg.norm(codes - codes.mean(axis=0), axis=1).argmin()] for codes in groups]
         walks = next(call.args[1] for call in sheets.call_args_list if "walks" in str(call.args[-1]))
@@ -1135,14 +1133,18 @@ class Test_datasets(Test):
             with mock.patch.multiple(Server, **change):
                 self.fails(f"{datasets._IDX[0]} {words}", datasets.load, "mnist")
             self.assertFalse(self.mnist.exists())
-        self.mirrors("http://127.0.0.1:1/")
-        self.fails("127.0.0.1:1: cannot be downloaded", datasets.load, "mnist")
+        with mock.patch.object(Path, "write_bytes", side_effect=OSError("the disk is full")):
+            self.fails("cannot be downloaded the disk is full", datasets.load, "mnist")
+        self.mnist.rmdir()                                                       # it is empty
+        self.mnist.write_text("a file where a folder should be")
+        self.fails("cannot be downloaded", datasets.load, "mnist")
+        self.assertEqual(self.mnist.read_text(), "a file where a folder should be")
+        self.mirrors("http://127.0.0.1:1/", "http://127.0.0.1:2/")
+        failures = r"cannot be downloaded \(127.0.0.1:1: .*; 127.0.0.1:2: .*\)"    # in this order
+        self.assertRaisesRegex(datasets.UserError, failures, datasets.load, "mnist")
         with redirect_stdout(io.StringIO()) as out:
             self.assertEqual(datasets.load().name, "digits")
         self.assertEqual(out.getvalue().count("\n"), 1)
-        self.mnist.write_bytes(b"a file where a folder should be")
-        self.fails("cannot be downloaded", datasets.load, "mnist")
-        self.assertEqual(self.mnist.read_bytes(), b"a file where a folder should be")
 
     def test_damaged_files(self):
         X, y, X_test, y_test = self.bodies
@@ -1203,7 +1205,7 @@ class Test_datasets(Test):
         (root / "cat").rmdir()
         self.fails("at least 2", datasets.load, str(root))                       # one class only
 
-    def test_curves_and_confusion(self):
+    def test_panels(self):
         panels = [mock.MagicMock() for _ in range(3)]
         datasets.plot_curves(*panels[:2], [(1, 2, 3, 4)], "accuracy", "validation")
         calls = [ax.plot.call_args for ax in panels[:2]]
@@ -1272,6 +1274,8 @@ class Test_datasets(Test):
             shop.write_text(f"day,sales\n1,2\n{line}\n3,4\n")
             words = f"shop.csv line 3 no number in sales: {line.rstrip(',')}"
             self.fails(words, datasets.load_series, str(shop))
+        shop.write_text('day,sales\n"1\n1",2\n2,no\n')                          # a cell over two lines
+        self.fails("shop.csv line 4 no number in sales: 2,no", datasets.load_series, str(shop))
 
 # --- As a user runs them --------------------------------------------------------------------------------
 
@@ -1353,7 +1357,7 @@ class TestCommandLine(Test):
                 module.main(["--help"])
             self.assertEqual(end.exception.code, 0)
             for option in "dataset epochs batch-size lr seed save load figure no-show".split():
-                self.assertRegex(out.getvalue(), rf"--{option}\b[^\n]*(\n +)?[^\n]*\w{{3}}", script)
+                self.assertRegex(out.getvalue(), rf"\n  --{option}( \S+)?\s\s+\w{{3}}", script)
             self.assertRegex(out.getvalue(), r"\nusual values for \w+:\n  --.* --lr 0\.\d+", script)
         conv = " ".join(f"--{name} {value}" for name, value in autoencoder.CONV.items() if name != "hidden")
         self.assertIn(f"for conv:\n  --hidden {conv.replace('_', '-')}\n", out.getvalue())
@@ -1469,13 +1473,15 @@ class TestCommandLine(Test):
         self.assertTrue(now is net is not before)
 
     def test_interrupted_in_the_first_epoch(self):
-        """The figure has the state before the training, and the present one, as that of epoch 1."""
-        interrupted = iter(mock.Mock(side_effect=KeyboardInterrupt), None)
-        states = mock.Mock(side_effect=["new", "trained a little"])
-        with redirect_stdout(io.StringIO()) as out:
-            rows, kept, _ = datasets.watch(interrupted, 5, "", keep=states)
-        self.assertEqual((rows, kept), ([], {0: "new", 1: "trained a little"}))
-        self.assertIn("interrupted in epoch 1", out.getvalue())
+        """While it trains, or while its result is reported. The figure has the state before the training, and
+        the present one, as that of epoch 1."""
+        interrupted = mock.Mock(side_effect=KeyboardInterrupt)
+        for training, say, rows in (iter(interrupted, None), print, []), (iter([(2,)]), interrupted, [(2,)]):
+            states = mock.Mock(side_effect=["new", "trained a little", "trained a little"])
+            with redirect_stdout(io.StringIO()) as out:
+                result = datasets.watch(training, 5, "", say, states)
+            self.assertEqual(result[:2], (rows, {0: "new", 1: "trained a little"}))
+            self.assertIn("interrupted in epoch 1", out.getvalue())
         self.assertEqual(str(datasets.finite(-0.0, 1, 1)), "0.0")
 
     def test_exit_codes(self):
@@ -1553,6 +1559,13 @@ class TestText(Test):
         for script, options in [command for command in commands if command[0] in SCRIPTS]:
             with self.subTest(f"{script}{options}"), self.assertRaises(InterruptedError):
                 SCRIPTS[script].main(shlex.split(options.partition("  ")[0]))
+
+    def test_check_of_a_layer_in_the_readme(self):
+        self.enter(mock.patch.dict(sys.modules, test_all=sys.modules[__name__]))
+        [code] = re.findall(r"```python\n([^`]*from test_all import .*?)```", README, re.S)
+        with redirect_stdout(io.StringIO()) as out:
+            exec(code, {})
+        self.assertLess(max(map(float, out.getvalue().split())), 1e-9)
 
     def test_margin(self):
         """Equations start in one column; the README's section has the same numbers in the same order."""
